@@ -1,0 +1,130 @@
+"""The three pseudo-label rules: Q^A (Sec. 3), Q^S and Q^C (Sec. 4.2). No gradient flows through a label."""
+
+import jax
+import jax.numpy as jnp
+
+from case_jax.sinkhorn import (
+    SinkhornResult,
+    log_gaussian_rank_prior,
+    sinkhorn_with_error,
+)
+
+__all__ = ["attention_labels", "cluster_labels", "snippet_cluster_labels", "top_k_mask"]
+
+
+def top_k_mask(activations: jax.Array, k: int) -> jax.Array:
+    """Marks the k highest activations over time.
+
+    Videos shorter than T repeat snippets, so equal activations are normal: of equal ones the earlier
+    snippet is taken, on every backend.
+
+    Args:
+        activations: (B, T, G) float, for example the calibrated T-CAS.
+        k: how many to mark per video and class, 1 <= k <= T.
+
+    Returns:
+        (B, T, G) bool with exactly k true values along the time axis.
+
+    Raises:
+        ValueError: if k is not between 1 and T.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(top_k_mask(jnp.array([[[0.2], [0.7], [0.7], [0.7]]]), k=2)[0, :, 0])
+        [False  True  True False]
+    """
+    if not 1 <= k <= activations.shape[1]:
+        raise ValueError(f"k must be between 1 and T = {activations.shape[1]}, got {k}")
+    activations = jax.lax.stop_gradient(activations)
+    # Which of several equal activations a top-k reports is up to the backend; the k-th value is not.
+    # The barrier keeps XLA from turning "the last of the top-k" into a full sort (4 times slower on CPU).
+    over_time = jnp.swapaxes(activations, 1, 2)
+    highest, _ = jax.lax.optimization_barrier(jax.lax.top_k(over_time, k))
+    kth = highest[..., -1:]
+    above, equal = over_time > kth, over_time == kth
+    room = k - jnp.sum(above, axis=-1, keepdims=True, dtype=jnp.int32)
+    selected = above | (equal & (jnp.cumsum(equal, axis=-1, dtype=jnp.int32) <= room))
+    return jnp.swapaxes(selected, 1, 2)
+
+
+def attention_labels(selected: jax.Array, video_labels: jax.Array) -> jax.Array:
+    """Foreground pseudo-labels Q^A: 1 for snippets among the top-k of a ground-truth class (Sec. 3).
+
+    Args:
+        selected: (B, T, G) bool from `top_k_mask`.
+        video_labels: (B, G) multi-hot video labels Y.
+
+    Returns:
+        (B, T) float32 in {0, 1}.
+    """
+    return jnp.any(selected & (video_labels > 0)[:, None, :], axis=-1).astype(jnp.float32)
+
+
+def snippet_cluster_labels(
+    cluster_logits: jax.Array,
+    foreground: jax.Array,
+    cluster_foreground: jax.Array | None,
+    *,
+    epsilon: float = 0.5,
+    num_iters: int = 3,
+    sigma: float = 10.0,
+    rank: str = "true",
+) -> SinkhornResult:
+    """Cluster pseudo-labels Q^S of snippets: Eqs. (7)-(9) with Eq. (12), or with Eq. (10).
+
+    Clusters get equal shares of the snippets (Eq. 9). With ``cluster_foreground``, snippets of high
+    foreground rank are drawn to foreground clusters by the prior of Eq. (11).
+
+    Args:
+        cluster_logits: (N, K) L^S, fused over streams.
+        foreground: (N,) P^A, fused over streams.
+        cluster_foreground: (K,) Q^C[:, 0] of the previous step, or None for Eq. (10), no prior.
+        epsilon: see `case_jax.sinkhorn.sinkhorn`.
+        num_iters: see `case_jax.sinkhorn.sinkhorn`.
+        sigma: see `case_jax.sinkhorn.gaussian_rank_prior`.
+        rank: see `case_jax.sinkhorn.gaussian_rank_prior`.
+
+    Returns:
+        `SinkhornResult` with the (N, K) float32 plan Q^S.
+    """
+    scores = jax.lax.stop_gradient(cluster_logits).astype(jnp.float32)
+    if cluster_foreground is not None:
+        # exp(L / epsilon) * prior = exp((L + epsilon * log prior) / epsilon): adding the prior as a log
+        # keeps it exact where a narrow sigma would underflow.
+        log_prior = log_gaussian_rank_prior(
+            *jax.lax.stop_gradient((foreground, cluster_foreground)), sigma=sigma, rank=rank
+        )
+        scores = scores + epsilon * log_prior
+    return jax.lax.stop_gradient(sinkhorn_with_error(scores, epsilon=epsilon, num_iters=num_iters))
+
+
+def cluster_labels(
+    class_logits: jax.Array,
+    foreground_share: jax.Array | None,
+    *,
+    epsilon: float = 0.5,
+    num_iters: int = 3,
+) -> SinkhornResult:
+    """Foreground and background pseudo-labels Q^C of clusters: Eqs. (7), (8), (10) with Eq. (13).
+
+    Args:
+        class_logits: (K, 2) L^C, fused over streams; column 0 is foreground.
+        foreground_share: () mean of Q^A over the batch, so that beta^C is [share, 1 - share] (Eq. 13);
+            or None for equipartition (Eq. 9).
+        epsilon: see `case_jax.sinkhorn.sinkhorn`.
+        num_iters: see `case_jax.sinkhorn.sinkhorn`.
+
+    Returns:
+        `SinkhornResult` with the (K, 2) float32 plan Q^C.
+    """
+    marginal = None
+    if foreground_share is not None:
+        marginal = jnp.stack([foreground_share, 1 - foreground_share])
+    return jax.lax.stop_gradient(
+        sinkhorn_with_error(
+            class_logits.astype(jnp.float32),
+            column_marginal=marginal,
+            epsilon=epsilon,
+            num_iters=num_iters,
+        )
+    )

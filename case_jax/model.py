@@ -1,0 +1,249 @@
+"""The two-stream network (Fig. 2a) and the cluster classification on top of it (Fig. 2b)."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from case_jax.config import CaseConfig
+
+__all__ = [
+    "CaseNetwork",
+    "StreamOutput",
+    "calibrated_cas",
+    "cluster_classification_logits",
+    "count_macs",
+    "count_parameters",
+    "normalize_prototypes",
+    "weighted_prototypes",
+]
+
+# Floor of squared norms: a snippet whose ReLUs are all off has embedding 0, and 0 / 0 must stay 0.
+_NORM_FLOOR = 1e-24
+
+
+class StreamOutput(NamedTuple):
+    """What one stream says about a batch of B videos of T snippets."""
+
+    cas: jax.Array  # (B, T, G) T-CAS logits
+    attention: jax.Array  # (B, T) foreground probability P^A
+    embedding: jax.Array  # (B, T, H) snippet embeddings E, not normalised
+    cluster_logits: jax.Array | None  # (B, T, K) L^S; None without the clustering component
+
+
+class CaseNetwork(nn.Module):
+    """One independent network per stream; nothing is shared between streams.
+
+    Attributes:
+        streams: names of the streams, in order, for example ("rgb", "flow").
+        num_classes: G.
+        hidden_dim: H, width of both encoders.
+        num_clusters: K, or 0 for the baseline without clustering head.
+        cluster_temperature: factor on the cosine that gives the cluster logits L^S.
+    """
+
+    streams: tuple[str, ...]
+    num_classes: int
+    hidden_dim: int = 512
+    num_clusters: int = 16
+    cluster_temperature: float = 10.0
+
+    @classmethod
+    def from_config(cls, config: CaseConfig, *, streams: tuple[str, ...], num_classes: int) -> "CaseNetwork":
+        """The network that a config describes, for a data set's streams and number of classes."""
+        return cls(
+            streams=tuple(streams),
+            num_classes=num_classes,
+            hidden_dim=config.hidden_dim,
+            num_clusters=config.num_clusters if config.scc else 0,
+            cluster_temperature=config.cluster_temperature,
+        )
+
+    @nn.compact
+    def __call__(self, features: Mapping[str, jax.Array]) -> dict[str, StreamOutput]:
+        """Scores snippets.
+
+        Args:
+            features: stream name -> (B, T, D) float features; D may differ between streams.
+
+        Returns:
+            Stream name -> `StreamOutput`, in the order of ``streams``.
+        """
+        return {
+            name: _StreamNetwork(
+                self.num_classes,
+                self.hidden_dim,
+                self.num_clusters,
+                self.cluster_temperature,
+                name=name,
+            )(features[name])
+            for name in self.streams
+        }
+
+
+class _StreamNetwork(nn.Module):
+    num_classes: int
+    hidden_dim: int
+    num_clusters: int
+    cluster_temperature: float
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> StreamOutput:
+        width = features.shape[-1]
+
+        def dense(name: str, outputs: int, inputs: int) -> nn.Dense:
+            init = _uniform_fan_in(inputs)
+            return nn.Dense(outputs, kernel_init=init, bias_init=init, name=name)
+
+        hidden = nn.relu(dense("cas_encoder", self.hidden_dim, width)(features))
+        cas = dense("cas_head", self.num_classes, self.hidden_dim)(hidden)
+
+        embedding = nn.relu(dense("attention_encoder", self.hidden_dim, width)(features))
+        attention = nn.sigmoid(dense("attention_head", 1, self.hidden_dim)(embedding))[..., 0]
+
+        cluster_logits = None
+        if self.num_clusters:
+            prototypes = self.param(
+                "prototypes", _uniform_fan_in(self.hidden_dim), (self.num_clusters, self.hidden_dim)
+            )
+            cosine = (embedding @ _unit_constant_norm(prototypes).T) * _inverse_norm(embedding)
+            cluster_logits = self.cluster_temperature * cosine
+        return StreamOutput(cas, attention, embedding, cluster_logits)
+
+
+def calibrated_cas(outputs: Mapping[str, StreamOutput], *extra_foreground: jax.Array) -> jax.Array:
+    """T-CAS calibrated by foreground probabilities, all with the same weight.
+
+    With S streams: (mean over streams of softmax_G(CAS) + sum over streams of P^A + ...) / (S + 1 + ...).
+    Training and the baseline's testing use this; clustering-assisted testing passes each stream's P^T too.
+
+    Args:
+        outputs: stream name -> `StreamOutput`.
+        *extra_foreground: further (B, T) foreground probabilities.
+
+    Returns:
+        (B, T, G) activations in [0, 1].
+    """
+    probabilities = [jax.nn.softmax(out.cas, axis=-1) for out in outputs.values()]
+    foreground = [out.attention for out in outputs.values()] + list(extra_foreground)
+    total = sum(probabilities) / len(probabilities) + sum(foreground)[..., None]
+    return total / (1 + len(foreground))
+
+
+def weighted_prototypes(weights: jax.Array, embedding: jax.Array) -> jax.Array:
+    """Unit-length weighted means of snippet embeddings, Eq. (4).
+
+    The division by the weights' sum in Eq. (4) does not change a direction, and only directions are used.
+
+    Args:
+        weights: (B, T, M) non-negative weights of each snippet for M prototypes.
+        embedding: (B, T, H) embeddings E.
+
+    Returns:
+        (M, H) prototypes of length 1 (0 where all weights are).
+    """
+    return _unit(jnp.einsum("btm,bth->mh", weights, embedding))
+
+
+def cluster_classification_logits(
+    embedding: jax.Array, snippet_labels: jax.Array, attention_labels: jax.Array, *, rho: float
+) -> jax.Array:
+    """Similarity of clusters to foreground and background, the logits L^C of Eq. (5).
+
+    Args:
+        embedding: (B, T, H) embeddings E of one stream; gradients flow through both kinds of prototype.
+        snippet_labels: (B, T, K) Q^S; no gradient.
+        attention_labels: (B, T) Q^A in {0, 1}; no gradient.
+        rho: temperature.
+
+    Returns:
+        (K, 2) logits; column 0 is foreground, column 1 background.
+    """
+    snippet_labels, attention_labels = jax.lax.stop_gradient((snippet_labels, attention_labels))
+    sides = jnp.stack([attention_labels, 1 - attention_labels], axis=-1)
+    clusters = weighted_prototypes(snippet_labels, embedding)
+    return rho * clusters @ weighted_prototypes(sides, embedding).T
+
+
+def normalize_prototypes(params: Mapping) -> dict:
+    """Scales every cluster prototype to length 1, as the published code does before each forward pass.
+
+    The optimiser (its weight decay included) then acts on the normalised prototypes.
+
+    Args:
+        params: parameters of a `CaseNetwork`.
+
+    Returns:
+        The same tree with unit-length rows in each ``prototypes``.
+    """
+    return {
+        stream: {name: _unit(value) if name == "prototypes" else value for name, value in layers.items()}
+        for stream, layers in params.items()
+    }
+
+
+def count_parameters(params: Mapping) -> int:
+    """Number of trainable numbers in a parameter tree (arrays or shapes)."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def count_macs(network: CaseNetwork, widths: Mapping[str, int], num_snippets: int) -> int:
+    """Multiply-accumulates of one video's forward pass, counted from the traced program.
+
+    Counts matrix products only, as Table 1 does.
+
+    Args:
+        network: the network.
+        widths: stream name -> D.
+        num_snippets: T.
+
+    Returns:
+        Multiply-accumulate operations.
+    """
+    features = {
+        name: jax.ShapeDtypeStruct((1, num_snippets, width), jnp.float32) for name, width in widths.items()
+    }
+    params = jax.eval_shape(network.init, jax.random.key(0), features)
+    return _jaxpr_macs(jax.make_jaxpr(network.apply)(params, features).jaxpr)
+
+
+def _jaxpr_macs(jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            depth = math.prod(left[axis] for axis in contracted)
+            total += math.prod(equation.outvars[0].aval.shape) * depth
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", None)  # a closed jaxpr: jit and friends
+            if inner is not None:
+                total += _jaxpr_macs(inner)
+    return total
+
+
+def _uniform_fan_in(inputs: int):
+    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), how the published weights and biases start."""
+    bound = 1 / math.sqrt(inputs)
+
+    def init(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, minval=-bound, maxval=bound)
+
+    return init
+
+
+def _inverse_norm(vectors: jax.Array) -> jax.Array:
+    squared = jnp.sum(jnp.square(vectors), axis=-1, keepdims=True)
+    return jax.lax.rsqrt(jnp.maximum(squared, _NORM_FLOOR))
+
+
+def _unit(vectors: jax.Array) -> jax.Array:
+    return vectors * _inverse_norm(vectors)
+
+
+def _unit_constant_norm(vectors: jax.Array) -> jax.Array:
+    """Unit length, but the length is a constant to the gradient (prototypes are normalised in place)."""
+    return vectors * jax.lax.stop_gradient(_inverse_norm(vectors))
