@@ -1,0 +1,88 @@
+"""Ground truth in ActivityNet form: {"database": {video: {"subset", "annotations": [{label, segment}]}}}."""
+
+import math
+import os
+from typing import NamedTuple
+
+from case_jax.data.dataset import Annotation
+from case_jax.data.files import as_segment, read_json
+from case_jax.errors import InputError
+
+__all__ = ["AnnotatedVideo", "read_ground_truth", "subset_of"]
+
+
+class AnnotatedVideo(NamedTuple):
+    """What gt.json says of one video."""
+
+    subset: str
+    annotations: tuple[Annotation, ...]
+
+
+def read_ground_truth(path: str | os.PathLike) -> dict[str, AnnotatedVideo]:
+    """Reads and checks a ground-truth file; segment bounds may be numbers or numbers in text.
+
+    Args:
+        path: a JSON file in ActivityNet form.
+
+    Returns:
+        video name -> `AnnotatedVideo`, in file order.
+
+    Raises:
+        InputError: if the file cannot be read, or a field is missing, mistyped or not finite, or a segment
+            ends before it starts.
+    """
+    content = read_json(path)
+    database = content.get("database") if isinstance(content, dict) else None
+    if not isinstance(database, dict):
+        raise InputError(
+            f"{path}: has no 'database' object; expected the ActivityNet form "
+            '{"database": {video: {"subset", "annotations"}}}'
+        )
+    return {name: _check_video(path, name, entry) for name, entry in database.items()}
+
+
+def subset_of(
+    ground_truth: dict[str, AnnotatedVideo], subset: str, *, path: str | os.PathLike
+) -> dict[str, tuple[Annotation, ...]]:
+    """The annotations of one subset's videos, in file order.
+
+    Raises:
+        InputError: if no video is in it, or none of its videos is annotated.
+    """
+    chosen = {n: v.annotations for n, v in ground_truth.items() if v.subset == subset}
+    if not chosen:
+        known = ", ".join(sorted({repr(v.subset) for v in ground_truth.values()})) or "none"
+        raise InputError(f"{path}: has no video of subset {subset!r}; expected one of its subsets: {known}")
+    if not any(chosen.values()):
+        raise InputError(f"{path}: no video of subset {subset!r} has an annotation; expected some")
+    return chosen
+
+
+def _check_video(path, name: str, entry) -> AnnotatedVideo:
+    where = f"{path}: video {name!r}"
+    if not isinstance(entry, dict) or not isinstance(entry.get("subset"), str):
+        raise InputError(f"{where}: has no subset; expected an object with text 'subset'")
+    annotations = entry.get("annotations", [])
+    if not isinstance(annotations, list):
+        raise InputError(f"{where}: 'annotations' is no list; expected a list of label and segment")
+    return AnnotatedVideo(
+        entry["subset"],
+        tuple(_check_annotation(f"{where}, annotation {i}", a) for i, a in enumerate(annotations)),
+    )
+
+
+def _check_annotation(where: str, entry) -> Annotation:
+    try:
+        label = entry["label"]
+        start, end = as_segment(entry["segment"])
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f'{where}: is {entry!r}; expected {{"label": text, "segment": [start, end]}} in seconds'
+        ) from None
+    if not isinstance(label, str):
+        raise InputError(f"{where}: label is {label!r}; expected text")
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise InputError(f"{where}: segment [{start}, {end}] is not finite; expected seconds")
+    if end < start:
+        raise InputError(f"{where}: segment [{start}, {end}] ends before it starts")
+    return Annotation(label, start, end)

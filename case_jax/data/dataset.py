@@ -1,0 +1,90 @@
+"""What a data set is to the rest of the code, whichever way it was read or made."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Annotation", "Dataset", "DatasetInfo", "Split", "Video"]
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """The facts of a data set that its arrays do not tell."""
+
+    classes: tuple[str, ...]
+    streams: tuple[str, ...] = ("rgb", "flow")
+    frames_per_second: float = 25.0
+    frames_per_snippet: float = 16.0  # distance between the starts of consecutive snippets
+    train_subset: str = "train"  # name in gt.json of the videos that train
+    test_subset: str = "test"
+
+    @property
+    def seconds_per_snippet(self) -> float:
+        """Snippet t starts at t times this."""
+        return self.frames_per_snippet / self.frames_per_second
+
+
+class Annotation(NamedTuple):
+    """One action instance."""
+
+    label: str
+    start: float  # seconds
+    end: float  # seconds
+
+
+class Video(NamedTuple):
+    """One untrimmed video."""
+
+    name: str
+    features: Mapping[str, np.ndarray]  # stream -> (T_v, D) float32
+    annotations: tuple[Annotation, ...]  # of test videos for scoring; of training videos only labels are used
+
+    @property
+    def num_snippets(self) -> int:
+        """T_v."""
+        return len(next(iter(self.features.values())))
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Videos that train, or videos that test."""
+
+    subset: str
+    videos: tuple[Video, ...]
+
+    @property
+    def num_instances(self) -> int:
+        """Annotated action instances in all videos."""
+        return sum(len(video.annotations) for video in self.videos)
+
+    def video_labels(self, classes: Sequence[str]) -> np.ndarray:
+        """(V, G) float32 multi-hot labels Y: all that training sees of the annotations."""
+        index = {name: i for i, name in enumerate(classes)}
+        labels = np.zeros((len(self.videos), len(classes)), np.float32)
+        for row, video in zip(labels, self.videos):
+            row[[index[a.label] for a in video.annotations]] = 1
+        return labels
+
+    def ground_truth(self) -> dict[str, list[dict]]:
+        """Video name -> [{"label", "segment"}], as `case_jax.localization.detection_map` takes it."""
+        return {
+            video.name: [{"label": a.label, "segment": (a.start, a.end)} for a in video.annotations]
+            for video in self.videos
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Training and test videos with their facts."""
+
+    info: DatasetInfo
+    train: Split
+    test: Split
+
+    @property
+    def stream_widths(self) -> dict[str, int]:
+        """Stream name -> D."""
+        features = (self.train.videos or self.test.videos)[0].features
+        return {name: features[name].shape[1] for name in self.info.streams}

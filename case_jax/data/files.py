@@ -1,0 +1,177 @@
+"""Reading what users hand over, and writing so that nothing is ever half-written."""
+
+import json
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from case_jax.errors import InputError
+
+__all__ = ["as_number", "as_segment", "read_features", "read_json", "read_names", "write_text_atomically"]
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Parses a UTF-8 JSON file (a byte order mark is allowed).
+
+    Raises:
+        InputError: if it is missing, unreadable or not JSON.
+    """
+    text = _read_text(path, expected="a JSON file")
+    try:
+        return json.loads(text, object_pairs_hook=lambda pairs: _object(path, pairs))
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}: is not JSON (line {error.lineno}, column {error.colno}: {error.msg}); "
+            "expected a JSON file"
+        ) from None
+    except InputError:
+        raise
+    except ValueError as error:  # an integer of thousands of digits
+        raise InputError(f"{path}: cannot be read ({_one_line(error)}); expected a JSON file") from None
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply; expected a JSON file") from None
+
+
+def as_number(value: Any) -> float:
+    """A number, or a number written as text (THUMOS14 has those), as float.
+
+    Raises:
+        ValueError: if it is anything else, a truth value or too large for a float included.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"{value!r} is no number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("the number is too large") from None
+
+
+def as_segment(value: Any) -> tuple[float, float]:
+    """A list of start and end.
+
+    Raises:
+        ValueError: if it is no list of two numbers.
+    """
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError(f"{value!r} is no list of two numbers")
+    return as_number(value[0]), as_number(value[1])
+
+
+def read_names(path: str | os.PathLike) -> list[str]:
+    """Reads video names, one a line; blank lines, CRLF and a byte order mark do no harm.
+
+    Raises:
+        InputError: if the file is missing, unreadable or empty, a name repeats, or a name is no plain file
+            name (so that no path outside the data folder can be read).
+    """
+    lines = _read_text(path, expected="one video name a line").splitlines()
+    names = {}
+    for number, line in enumerate(lines, start=1):
+        name = line.strip()
+        if not name:
+            continue
+        if name in names:
+            raise InputError(
+                f"{path}: {name!r} is on lines {names[name]} and {number}; expected each video once"
+            )
+        if name in (".", "..") or any(c in name for c in "/\\\0"):
+            raise InputError(f"{path}: line {number} is {name!r}; expected a video name, not a path")
+        names[name] = number
+    if not names:
+        raise InputError(f"{path}: names no video; expected one video name a line")
+    return list(names)
+
+
+def read_features(path: str | os.PathLike) -> np.ndarray:
+    """Reads one video's snippet features from one stream's .npy file.
+
+    Args:
+        path: a .npy file holding a (T_v, D) array of real numbers. Nothing in it is ever unpickled.
+
+    Returns:
+        (T_v, D) float32, C order.
+
+    Raises:
+        InputError: if it is missing, unreadable, not two-dimensional, empty, not numeric or not finite.
+    """
+    expected = "expected a .npy file with a (snippets, channels) array of numbers"
+    try:
+        with np.errstate(over="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a header may promise more than fits in any integer
+            features = np.load(path, allow_pickle=False, mmap_mode="r")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {expected}") from None
+    except Exception as error:  # a damaged header makes numpy raise nearly anything
+        raise InputError(f"{path}: cannot be read ({_one_line(error)}); {expected}") from None
+    if not isinstance(features, np.ndarray):
+        features.close()
+        raise InputError(f"{path}: is an archive of several arrays; {expected}")
+    if features.dtype.kind not in "fiu":
+        raise InputError(f"{path}: holds {features.dtype} values; {expected}")
+    if features.ndim != 2 or 0 in features.shape:
+        raise InputError(f"{path}: has shape {features.shape}; {expected}")
+    with np.errstate(over="ignore"):  # an overflow shows as infinite below
+        features = np.array(features, dtype=np.float32, order="C")
+    finite = np.isfinite(features)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise InputError(
+            f"{path}: snippet {row}, channel {column} is {features[row, column]}; expected finite numbers"
+        )
+    return features
+
+
+def write_text_atomically(path: str | os.PathLike, text: str) -> None:
+    """Writes a UTF-8 file so that readers see the old content or the new, never a part.
+
+    Raises:
+        InputError: if the folder cannot be written to.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(beside, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
+        os.replace(beside, path)
+    except BaseException as error:
+        os.unlink(beside)
+        if isinstance(error, OSError):
+            raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+        raise
+
+
+def _read_text(path: str | os.PathLike, *, expected: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected {expected}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not UTF-8 text; expected {expected}") from None
+
+
+def _object(path: str | os.PathLike, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{path}: has {twice!r} twice in one object; expected each name once")
+    return content
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,265 @@
+"""The THUMOS14 folder layout, and any data set laid out like it.
+
+    DATA_DIR/
+      features/train/<stream>/<video>.npy     (T_v, D) features, one file per video and stream
+      features/test/<stream>/<video>.npy
+      split_train.txt, split_test.txt         one video name a line
+      gt.json                                 ActivityNet form
+      dataset.json                            optional; what is missing in it is THUMOS14's
+
+`dataset.json` may hold "streams" (list of folder names), "frames_per_second", "frames_per_snippet",
+"classes" (list) and "subsets" ({"train": ..., "test": ...}, the names used in gt.json).
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from case_jax.data.annotations import AnnotatedVideo, read_ground_truth
+from case_jax.data.dataset import Dataset, DatasetInfo, Split, Video
+from case_jax.data.files import (
+    read_features,
+    read_json,
+    read_names,
+    write_text_atomically,
+)
+from case_jax.errors import InputError
+
+__all__ = [
+    "THUMOS14",
+    "load_dataset",
+    "load_feature_folder",
+    "load_video_features",
+    "read_info",
+    "write_dataset",
+]
+
+THUMOS14 = DatasetInfo(
+    classes=(
+        "BaseballPitch", "BasketballDunk", "Billiards", "CleanAndJerk", "CliffDiving",
+        "CricketBowling", "CricketShot", "Diving", "FrisbeeCatch", "GolfSwing",
+        "HammerThrow", "HighJump", "JavelinThrow", "LongJump", "PoleVault",
+        "Shotput", "SoccerPenalty", "TennisSwing", "ThrowDiscus", "VolleyballSpiking",
+    )
+)  # fmt: skip
+
+
+def load_dataset(data_dir: str | os.PathLike) -> Dataset:
+    """Reads a whole data set into host memory and checks all of it.
+
+    Args:
+        data_dir: folder in the layout above.
+
+    Returns:
+        `Dataset`. Videos may have any number of snippets, one or more.
+
+    Raises:
+        InputError: for a missing or unreadable file; a width that differs between videos or a length that
+            differs between the streams of a video; values that are not finite; a label that is no class; a
+            video without annotations, or in no or another subset of gt.json.
+    """
+    data_dir = Path(data_dir)
+    if not data_dir.is_dir():
+        raise InputError(f"{data_dir}: no such folder; expected features/, split_*.txt and gt.json in it")
+    info = read_info(data_dir)
+    ground_truth_path = data_dir / "gt.json"
+    ground_truth = read_ground_truth(ground_truth_path)
+    widths: dict[str, tuple[int, Path]] = {}
+
+    def load_split(folder: str, subset: str) -> Split:
+        names_path = data_dir / f"split_{folder}.txt"
+        videos = []
+        for name in read_names(names_path):
+            entry = _entry_of(name, names_path, ground_truth, ground_truth_path, subset)
+            _check_labels(name, entry, info.classes, ground_truth_path)
+            features = load_video_features(data_dir / "features" / folder, name, info.streams, widths)
+            videos.append(Video(name, features, entry.annotations))
+        return Split(subset, tuple(videos))
+
+    return Dataset(info, load_split("train", info.train_subset), load_split("test", info.test_subset))
+
+
+def load_video_features(
+    folder: Path,
+    name: str,
+    streams: Sequence[str],
+    widths: dict[str, tuple[int, Path]],
+) -> dict[str, np.ndarray]:
+    """Reads one video's streams from ``folder/<stream>/<name>.npy``.
+
+    Args:
+        folder: where the streams' folders are.
+        name: video name.
+        streams: which streams.
+        widths: stream -> (D, a file that has it); checked against, and extended with new streams.
+
+    Returns:
+        stream -> (T_v, D) float32.
+
+    Raises:
+        InputError: as `load_dataset`.
+    """
+    features = {}
+    for stream in streams:
+        path = folder / stream / f"{name}.npy"
+        features[stream] = read_features(path)
+        length, width = features[stream].shape
+        known_width, known_from = widths.setdefault(stream, (width, path))
+        if width != known_width:
+            raise InputError(f"{path}: has {width} channels; expected {known_width} as in {known_from}")
+        expected_length = len(features[streams[0]])
+        if length != expected_length:
+            raise InputError(
+                f"{path}: has {length} snippets; expected {expected_length} as in "
+                f"{folder / streams[0] / path.name}"
+            )
+    return features
+
+
+def load_feature_folder(folder: str | os.PathLike, streams: Sequence[str]) -> list[Video]:
+    """Reads all videos of ``folder/<stream>/*.npy``, without annotations.
+
+    Args:
+        folder: holds one folder per stream; the first stream's files name the videos.
+        streams: which streams.
+
+    Returns:
+        `Video`s by name.
+
+    Raises:
+        InputError: as `load_dataset`, and if there is no video.
+    """
+    first = Path(folder) / streams[0]
+    if not first.is_dir():
+        raise InputError(f"{first}: no such folder; expected <video>.npy files of stream {streams[0]!r}")
+    names = sorted(path.stem for path in first.glob("*.npy"))
+    if not names:
+        raise InputError(f"{first}: holds no .npy file; expected one per video")
+    widths: dict[str, tuple[int, Path]] = {}
+    return [Video(name, load_video_features(Path(folder), name, streams, widths), ()) for name in names]
+
+
+def read_info(data_dir: str | os.PathLike) -> DatasetInfo:
+    """Reads ``dataset.json``; THUMOS14's values for whatever it leaves out, or if there is none.
+
+    Raises:
+        InputError: if it has an unknown field or a value of the wrong kind.
+    """
+    path = Path(data_dir) / "dataset.json"
+    if not path.exists():
+        return THUMOS14
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: is no JSON object; expected one with fields such as 'classes'")
+    known = ("streams", "frames_per_second", "frames_per_snippet", "classes", "subsets")
+    for field in content:
+        if field not in known:
+            raise InputError(f"{path}: has unknown field {field!r}; expected only {', '.join(known)}")
+
+    def names(field: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        value = content.get(field, list(default))
+        valid = isinstance(value, list) and value and all(isinstance(v, str) and v for v in value)
+        if not valid or len(set(value)) != len(value):
+            raise InputError(f"{path}: {field!r} is {value!r}; expected a list of different names")
+        return tuple(value)
+
+    def positive(field: str, default: float) -> float:
+        value = content.get(field, default)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and 0 < value < 1e9):
+            raise InputError(f"{path}: {field!r} is {value!r}; expected a number above 0")
+        return float(value)
+
+    subsets = content.get("subsets", {})
+    valid = isinstance(subsets, dict) and set(subsets) <= {"train", "test"}
+    if not valid or not all(isinstance(name, str) for name in subsets.values()):
+        raise InputError(f'{path}: \'subsets\' is {subsets!r}; expected {{"train": ..., "test": ...}}')
+    streams = names("streams", THUMOS14.streams)
+    for stream in streams:
+        if stream in (".", "..") or any(c in stream for c in "/\\\0"):
+            raise InputError(f"{path}: stream {stream!r} is a path; expected a folder name")
+    return DatasetInfo(
+        classes=names("classes", THUMOS14.classes),
+        streams=streams,
+        frames_per_second=positive("frames_per_second", THUMOS14.frames_per_second),
+        frames_per_snippet=positive("frames_per_snippet", THUMOS14.frames_per_snippet),
+        train_subset=subsets.get("train", THUMOS14.train_subset),
+        test_subset=subsets.get("test", THUMOS14.test_subset),
+    )
+
+
+def write_dataset(dataset: Dataset, data_dir: str | os.PathLike) -> None:
+    """Writes a data set in this layout, so that it can be looked at or fed to other code.
+
+    Args:
+        dataset: what to write.
+        data_dir: folder, made if needed; files of the same names are replaced.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    data_dir, info = Path(data_dir), dataset.info
+    database = {}
+    for folder, split in (("train", dataset.train), ("test", dataset.test)):
+        for stream in info.streams:
+            try:
+                (data_dir / "features" / folder / stream).mkdir(parents=True, exist_ok=True)
+                for video in split.videos:
+                    path = data_dir / "features" / folder / stream / f"{video.name}.npy"
+                    np.save(path, video.features[stream])
+            except OSError as error:
+                raise InputError(f"{data_dir}: cannot be written ({error.strerror})") from None
+        for video in split.videos:
+            database[video.name] = {
+                "subset": split.subset,
+                "duration": video.num_snippets * info.seconds_per_snippet,
+                "annotations": [{"label": a.label, "segment": [a.start, a.end]} for a in video.annotations],
+            }
+        names = "".join(f"{video.name}\n" for video in split.videos)
+        write_text_atomically(data_dir / f"split_{folder}.txt", names)
+    write_text_atomically(data_dir / "gt.json", json.dumps({"database": database}))
+    facts = {
+        "streams": info.streams,
+        "frames_per_second": info.frames_per_second,
+        "frames_per_snippet": info.frames_per_snippet,
+        "classes": info.classes,
+        "subsets": {"train": info.train_subset, "test": info.test_subset},
+    }
+    write_text_atomically(data_dir / "dataset.json", json.dumps(facts, indent=1))
+
+
+def _entry_of(
+    name: str,
+    names_path: Path,
+    ground_truth: dict[str, AnnotatedVideo],
+    ground_truth_path: Path,
+    subset: str,
+) -> AnnotatedVideo:
+    entry = ground_truth.get(name)
+    if entry is None:
+        raise InputError(f"{ground_truth_path}: has no video {name!r}; expected all of {names_path}")
+    if entry.subset != subset:
+        raise InputError(
+            f"{ground_truth_path}: video {name!r} is of subset {entry.subset!r}; expected {subset!r} "
+            f"because {names_path} lists it"
+        )
+    if not entry.annotations:
+        raise InputError(
+            f"{ground_truth_path}: video {name!r} has no annotation; expected one or more, or the video "
+            f"left out of {names_path}"
+        )
+    return entry
+
+
+def _check_labels(
+    name: str, entry: AnnotatedVideo, classes: tuple[str, ...], ground_truth_path: Path
+) -> None:
+    for annotation in entry.annotations:
+        if annotation.label not in classes:
+            raise InputError(
+                f"{ground_truth_path}: video {name!r} has label {annotation.label!r}; expected one of the "
+                f"{len(classes)} classes ({classes[0]} .. {classes[-1]}); dataset.json can name others"
+            )

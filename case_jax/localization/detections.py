@@ -1,0 +1,156 @@
+"""Detections as arrays, and the ActivityNet prediction format on disk."""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from case_jax.data.files import as_number, as_segment, read_json, write_text_atomically
+from case_jax.errors import InputError
+
+__all__ = [
+    "Detections",
+    "concatenate",
+    "from_activitynet",
+    "read_predictions",
+    "to_activitynet",
+    "write_predictions",
+]
+
+
+class Detections(NamedTuple):
+    """D detections in one video."""
+
+    label: np.ndarray  # (D,) int64 index into the class list
+    start: np.ndarray  # (D,) float64 seconds
+    end: np.ndarray  # (D,) float64 seconds, exclusive
+    score: np.ndarray  # (D,) float64
+
+    def take(self, rows: np.ndarray) -> "Detections":
+        """The detections at some positions or under a mask."""
+        return Detections(self.label[rows], self.start[rows], self.end[rows], self.score[rows])
+
+
+def concatenate(parts: Sequence[Detections]) -> Detections:
+    """Joins detections of the same video, in order; none at all give none."""
+    if not parts:
+        return Detections(np.zeros(0, np.int64), *np.zeros((3, 0)))
+    return Detections(*(np.concatenate(column) for column in zip(*parts)))
+
+
+def to_activitynet(
+    videos: Mapping[str, Detections], classes: Sequence[str], *, version: str = "case_jax"
+) -> dict:
+    """The ActivityNet prediction format, as a dictionary ready for JSON.
+
+    Args:
+        videos: video name -> `Detections`.
+        classes: class names that ``label`` indexes.
+        version: what to write as the file's version.
+
+    Returns:
+        {"version", "results": {video: [{"label", "score", "segment": [start, end]}]}, "external_data"}.
+    """
+    results = {
+        name: [
+            {
+                "label": classes[label],
+                "score": float(score),
+                "segment": [float(start), float(end)],
+            }
+            for label, start, end, score in zip(*detections)
+        ]
+        for name, detections in videos.items()
+    }
+    return {"version": version, "results": results, "external_data": {}}
+
+
+def write_predictions(path: str | os.PathLike, predictions: Mapping) -> None:
+    """Writes a prediction dictionary as JSON, beside first and then renamed."""
+    write_text_atomically(path, json.dumps(predictions, allow_nan=False))
+
+
+def read_predictions(path: str | os.PathLike) -> dict[str, list[dict]]:
+    """Reads and checks an ActivityNet prediction file.
+
+    Args:
+        path: a JSON file with {"results": {video: [{"label", "score", "segment"}, ...]}}.
+
+    Returns:
+        video name -> list of {"label": str, "score": float, "segment": (start, end)}, in file order.
+
+    Raises:
+        InputError: if the file cannot be read or an entry is missing, mistyped, not finite, or has its end
+            before its start.
+    """
+    content = read_json(path)
+    results = content.get("results") if isinstance(content, dict) else None
+    if not isinstance(results, dict):
+        raise InputError(
+            f"{path}: has no 'results' object; expected the ActivityNet prediction format "
+            '{"results": {video: [{"label", "score", "segment": [start, end]}]}}'
+        )
+    return {name: _check_video(path, name, entries) for name, entries in results.items()}
+
+
+def from_activitynet(
+    results: Mapping[str, Sequence[Mapping]], classes: Sequence[str]
+) -> dict[str, Detections]:
+    """Turns checked prediction entries into arrays.
+
+    Args:
+        results: as returned by `read_predictions`.
+        classes: class names; the index of a name becomes its ``label``.
+
+    Returns:
+        video name -> `Detections`.
+
+    Raises:
+        KeyError: if a label is not among ``classes``.
+    """
+    index = {name: i for i, name in enumerate(classes)}
+    return {
+        video: Detections(
+            np.array([index[e["label"]] for e in entries], np.int64),
+            np.array([e["segment"][0] for e in entries], np.float64),
+            np.array([e["segment"][1] for e in entries], np.float64),
+            np.array([e["score"] for e in entries], np.float64),
+        )
+        for video, entries in results.items()
+    }
+
+
+def _check_video(path: Path, video: str, entries) -> list[dict]:
+    if not isinstance(entries, list):
+        raise InputError(f"{path}: video {video!r} holds no list; expected a list of detections")
+    checked = []
+    for position, entry in enumerate(entries):
+        where = f"{path}: video {video!r}, detection {position}"
+        try:
+            label = entry["label"]
+            score = as_number(entry["score"])
+            start, end = as_segment(entry["segment"])
+        except (KeyError, TypeError, ValueError):
+            raise InputError(
+                f'{where}: is {_shorten(entry)}; expected {{"label": text, "score": number, '
+                '"segment": [start, end]}'
+            ) from None
+        if not isinstance(label, str):
+            raise InputError(f"{where}: label is {_shorten(label)}; expected text")
+        if not all(map(math.isfinite, (score, start, end))):
+            raise InputError(
+                f"{where}: score or segment is not finite ({score}, {start}, {end}); expected numbers"
+            )
+        if end < start:
+            raise InputError(f"{where}: segment [{start}, {end}] ends before it starts")
+        checked.append({"label": label, "score": score, "segment": (start, end)})
+    return checked
+
+
+def _shorten(value) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
