@@ -1,0 +1,180 @@
+"""Saving and restoring training states with Orbax, and the published PyTorch parameter names.
+
+A checkpoint holds the whole `TrainState`. What it belongs to (settings, classes, streams, time of a
+snippet) is in the workdir's `config.json`, see `case_jax.workdir`.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from case_jax.errors import InputError
+from case_jax.training import TrainState
+
+__all__ = ["CheckpointStore", "params_from_published", "params_to_published"]
+
+
+class CheckpointStore:
+    """The checkpoints of one run: the latest ones, and the one with the highest average mAP.
+
+    Use as a context manager: leaving it waits for saves still under way.
+    """
+
+    def __init__(self, folder: str | os.PathLike, *, read_only: bool = False):
+        """Opens a store.
+
+        Args:
+            folder: where the checkpoints are; made if needed, unless ``read_only``.
+            read_only: refuse to save.
+        """
+        self.folder = Path(folder).absolute()
+        policies = checkpoint_managers
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                create=not read_only,
+                read_only=read_only,
+                best_fn=_quality,  # without it Orbax does not store metrics
+                # "keep the best N" alone would delete the latest step, and a resume would go backwards.
+                preservation_policy=policies.AnyPreservationPolicy(
+                    [
+                        policies.LatestN(2),
+                        policies.BestN(get_metric_fn=_quality, n=1),
+                    ]
+                ),
+            ),
+        )
+
+    def __enter__(self) -> "CheckpointStore":
+        """Returns the store."""
+        return self
+
+    def __exit__(self, *exception) -> None:
+        """Waits for saves and closes."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def save(self, state: TrainState, *, average: float) -> None:
+        """Saves a state in the background.
+
+        Args:
+            state: what to save.
+            average: its average mAP, by which the best one is kept.
+        """
+        self._manager.save(
+            int(state.step),
+            args=ocp.args.StandardSave(_tree(state)),
+            metrics={"average": average, "step": int(state.step)},
+        )
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the latest checkpoint, None where there is none."""
+        return self._manager.latest_step()
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the checkpoint with the highest average mAP (the earliest of equals)."""
+        quality = {step: _quality(self._manager.metrics(step)) for step in self._manager.all_steps()}
+        return max(quality, key=quality.get, default=None)
+
+    def restore(self, template: TrainState, step: int) -> TrainState:
+        """Reads a checkpoint.
+
+        Args:
+            template: a state of the same config and shapes, for example a fresh one.
+            step: which checkpoint.
+
+        Returns:
+            The state.
+
+        Raises:
+            InputError: if it does not exist, is damaged, or has other shapes.
+        """
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _tree(template))
+        try:
+            tree = self._manager.restore(step, args=ocp.args.StandardRestore(target))
+        except Exception as error:  # Orbax raises many kinds; all mean that this one is no use
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            raise InputError(
+                f"{self.folder / str(step)}: cannot be restored ({reason}); expected a checkpoint of this "
+                "run's settings"
+            ) from error
+        return template.replace(**{**tree, "key": jax.random.wrap_key_data(tree["key"])})
+
+
+def _quality(metrics: Mapping[str, float]) -> tuple[float, float]:
+    """What "best" means: the highest average mAP, the earliest of equals."""
+    return metrics["average"], -metrics["step"]
+
+
+def _tree(state: TrainState) -> dict:
+    return {
+        "step": state.step,
+        "params": state.params,
+        "opt_state": state.opt_state,
+        "key": jax.random.key_data(state.key),
+        "cluster_labels": state.cluster_labels,
+    }
+
+
+# layer and array of ours -> the published code's name, with the stream's name in it
+_PUBLISHED_LAYERS = {
+    "cas_encoder": "cas_module_{stream}.0",
+    "cas_head": "cas_module_{stream}.2",
+    "attention_encoder": "base_module_{stream}",
+    "attention_head": "att_module_{stream}",
+}
+_PUBLISHED_STREAMS = ("rgb", "flow")
+
+
+def params_from_published(state_dict: Mapping[str, np.ndarray], streams: tuple[str, str]) -> dict:
+    """Parameters under the published PyTorch names, as ours.
+
+    Args:
+        state_dict: name -> array; convolution weights are (out, in, 1). `base_module_*` may carry the
+            ``.0`` of a torch Sequential or not.
+        streams: our names for what is called rgb and flow there.
+
+    Returns:
+        Parameters of a `CaseNetwork` with these streams.
+
+    Raises:
+        InputError: if a name is missing.
+    """
+
+    def get(name: str) -> np.ndarray:
+        for candidate in (name, name.replace(".weight", ".0.weight").replace(".bias", ".0.bias")):
+            if candidate in state_dict:
+                return np.asarray(state_dict[candidate])
+        raise InputError(f"checkpoint: has no {name!r}; expected the published code's parameter names")
+
+    params = {}
+    for ours, theirs in zip(streams, _PUBLISHED_STREAMS):
+        params[ours] = {
+            layer: {
+                "kernel": np.ascontiguousarray(get(name.format(stream=theirs) + ".weight")[..., 0].T),
+                "bias": get(name.format(stream=theirs) + ".bias"),
+            }
+            for layer, name in _PUBLISHED_LAYERS.items()
+        }
+        params[ours]["prototypes"] = get(f"clu_head_{theirs}.prototypes.weight")
+    return params
+
+
+def params_to_published(params: Mapping, streams: tuple[str, str]) -> dict[str, np.ndarray]:
+    """The inverse of `params_from_published`; encoders of the attention branch are ``base_module_*.0``."""
+    state_dict = {}
+    for ours, theirs in zip(streams, _PUBLISHED_STREAMS):
+        for layer, name in _PUBLISHED_LAYERS.items():
+            full = name.format(stream=theirs) + (".0" if layer == "attention_encoder" else "")
+            kernel = np.asarray(params[ours][layer]["kernel"])
+            state_dict[f"{full}.weight"] = np.ascontiguousarray(kernel.T)[..., None]
+            state_dict[f"{full}.bias"] = np.asarray(params[ours][layer]["bias"])
+        state_dict[f"clu_head_{theirs}.prototypes.weight"] = np.asarray(params[ours]["prototypes"])
+    return state_dict

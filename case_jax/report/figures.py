@@ -1,0 +1,111 @@
+"""Figures of a run, legible to colour-blind readers. They need matplotlib (extra `plots`)."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from case_jax.data.dataset import DatasetInfo, Video
+from case_jax.inference import VideoScores
+
+__all__ = ["as_svg", "curves", "timeline"]
+
+_BLUE, _ORANGE, _GREEN, _PINK, _GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
+_STYLES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1)))
+
+
+def as_svg(figure: Figure) -> str:
+    """The figure as an <svg> element whose text stays text."""
+    buffer = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "case_jax"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    svg = buffer.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Losses (unweighted terms) and average mAP over training steps.
+
+    Args:
+        rows: evaluations, as in `metrics.jsonl`.
+
+    Returns:
+        A figure with two panels.
+    """
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    losses, quality = figure.subplots(1, 2)
+    steps = [row["step"] for row in rows]
+    names = [name for name in rows[0]["losses"] if name.startswith("loss")]
+    for i, name in enumerate(names):
+        color = (_GREY, _BLUE, _ORANGE, _GREEN, _PINK)[i % 5]
+        values = [row["losses"][name] for row in rows]
+        label = name.removeprefix("loss_").replace("_", " ")
+        losses.plot(steps, values, color=color, linestyle=_STYLES[i % 5], label=label)
+    losses.set(xlabel="step", ylabel="loss", yscale="log")
+    losses.legend(frameon=False, fontsize=8)
+    averages = [100 * row["average"] for row in rows]
+    quality.plot(steps, averages, color=_BLUE, marker="o", markersize=3)
+    best = int(np.argmax(averages))
+    quality.annotate(f"best {averages[best]:.1f}", (steps[best], averages[best]), fontsize=8)
+    quality.set(xlabel="step", ylabel="average mAP (%)")
+    _tidy(losses, quality)
+    return figure
+
+
+def timeline(
+    video: Video,
+    scores: VideoScores,
+    detections: Sequence[Mapping[str, Any]],
+    info: DatasetInfo,
+    *,
+    max_per_class: int = 12,
+) -> Figure:
+    """What the model says of one video over seconds: P^A, P^T, P^M, ground truth and detections.
+
+    Args:
+        video: with annotations.
+        scores: of this video alone, without a batch axis.
+        detections: its detections, {"label", "score", "segment"}.
+        info: for seconds and classes.
+        max_per_class: draw at most that many detections of a class, the surest ones.
+
+    Returns:
+        A figure.
+    """
+    duration = video.num_snippets * info.seconds_per_snippet
+    labels = sorted({a.label for a in video.annotations} | {d["label"] for d in detections})
+    figure = Figure(figsize=(9, 2.4 + 0.55 * len(labels)), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 0.3 + 0.9 * len(labels)])
+
+    seconds = (np.arange(len(scores.attention)) + 0.5) * duration / len(scores.attention)
+    above.plot(seconds, scores.attention, color=_BLUE, linestyle="--", label="$P^A$ attention")
+    if scores.mixed is not None:
+        above.plot(seconds, scores.transformed, color=_ORANGE, linestyle=":", label="$P^T$ clusters")
+        above.plot(seconds, scores.mixed, color="black", linewidth=1.6, label="$P^M$ both")
+    above.set(ylabel="foreground", ylim=(-0.03, 1.03), title=video.name)
+    above.legend(frameon=False, fontsize=8, ncols=3, loc="upper right", bbox_to_anchor=(1, 1.22))
+
+    ticks = []
+    for row, label in enumerate(labels):
+        truth = [(a.start, a.end - a.start) for a in video.annotations if a.label == label]
+        below.broken_barh(truth, (3 * row + 1.1, 0.9), facecolors=_GREEN)
+        found = sorted((d for d in detections if d["label"] == label), key=lambda d: -d["score"])
+        for detection in reversed(found[:max_per_class]):
+            start, end = detection["segment"]
+            alpha = float(np.clip(detection["score"], 0.08, 1))
+            below.broken_barh([(start, end - start)], (3 * row, 0.9), facecolors=_BLUE, alpha=alpha)
+        ticks += [(3 * row + 0.45, f"{label}: found"), (3 * row + 1.55, "true")]
+    below.set_yticks([position for position, _ in ticks], [text for _, text in ticks], fontsize=8)
+    below.set(xlabel="seconds", xlim=(0, duration))
+    _tidy(above, below)
+    return figure
+
+
+def _tidy(*axes: Axes) -> None:
+    for one in axes:
+        one.spines[["top", "right"]].set_visible(False)
+        one.title.set_size(9)

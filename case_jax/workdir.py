@@ -1,0 +1,206 @@
+"""The folder a run lives in: settings, metrics, checkpoints, predictions."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+
+from case_jax.checkpoints import CheckpointStore
+from case_jax.config import CaseConfig
+from case_jax.data.dataset import Dataset, DatasetInfo
+from case_jax.data.files import read_json, write_text_atomically
+from case_jax.errors import InputError
+from case_jax.training import TrainState, create_train_state
+
+__all__ = ["RunSettings", "Workdir"]
+
+
+class RunSettings(NamedTuple):
+    """All that a run follows from, besides the features: what `config.json` holds."""
+
+    config: CaseConfig
+    info: DatasetInfo
+    stream_widths: dict[str, int]
+    seed: int
+    eval_every: int
+    tiou: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls,
+        config: CaseConfig,
+        dataset: Dataset,
+        *,
+        seed: int,
+        eval_every: int,
+        tiou: Sequence[float],
+    ) -> "RunSettings":
+        """The settings of training ``config`` on ``dataset``."""
+        return cls(config, dataset.info, dataset.stream_widths, seed, eval_every, tuple(tiou))
+
+    def fresh_state(self) -> TrainState:
+        """The state at step 0."""
+        return create_train_state(
+            self.config,
+            jax.random.key(self.seed),
+            stream_widths=self.stream_widths,
+            num_classes=len(self.info.classes),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """A dictionary ready for JSON; the inverse of `from_json`."""
+        return {
+            "method": dataclasses.asdict(self.config),
+            "dataset": dataclasses.asdict(self.info),
+            "stream_widths": self.stream_widths,
+            "seed": self.seed,
+            "eval_every": self.eval_every,
+            "tiou": self.tiou,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "RunSettings":
+        """Reads what `as_json` made (KeyError, TypeError or ValueError if it is something else)."""
+
+        def tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+            return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+
+        return cls(
+            CaseConfig(**tuples(content["method"])),
+            DatasetInfo(**tuples(content["dataset"])),
+            {str(k): int(v) for k, v in content["stream_widths"].items()},
+            int(content["seed"]),
+            int(content["eval_every"]),
+            tuple(float(v) for v in content["tiou"]),
+        )
+
+
+class Workdir:
+    """Files of one run under one folder.
+
+    Attributes:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def predictions(self) -> Path:
+        """Detections of the best step, ActivityNet format."""
+        return self.path / "predictions.json"
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.path / "report.html"
+
+    @property
+    def _config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def begin(self, settings: RunSettings) -> None:
+        """Writes `config.json`, or checks that it is of the same run; only ``num_steps`` may differ.
+
+        Raises:
+            InputError: if the folder holds a run of other settings, or cannot be written.
+        """
+        if self._config.exists():
+            old, new = _flatten(self.settings().as_json()), _flatten(settings.as_json())
+            for name in new:
+                if name != "method.num_steps" and old.get(name) != new[name]:
+                    flag = name.removeprefix("method.")
+                    raise InputError(
+                        f"{self.path}: holds a run with {flag} = {_short(old.get(name))}, not "
+                        f"{_short(new[name])}; expected the same settings, or an empty --workdir"
+                    )
+        text = json.dumps(settings.as_json(), indent=1)
+        write_text_atomically(self._config, text + "\n")
+
+    def settings(self) -> RunSettings:
+        """Reads `config.json`.
+
+        Raises:
+            InputError: if it is missing or not a run's settings.
+        """
+        content = read_json(self._config)
+        try:
+            return RunSettings.from_json(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"{self._config}: is no run's settings ({reason}); expected the file that training wrote"
+            ) from None
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of `metrics.jsonl`, by step; none where there is no file.
+
+        Raises:
+            InputError: if a line is not an evaluation's.
+        """
+        if not self._metrics.exists():
+            return []
+        rows = []
+        for number, line in enumerate(self._metrics.read_text("utf-8").splitlines(), start=1):
+            try:
+                row = json.loads(line)
+                rows.append({**row, "step": int(row["step"]), "average": float(row["average"])})
+            except (ValueError, KeyError, TypeError):
+                raise InputError(
+                    f"{self._metrics}: line {number} is no evaluation; expected a JSON object with 'step' "
+                    "and 'average'"
+                ) from None
+        return rows
+
+    def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replaces `metrics.jsonl` as a whole, so that it never holds a torn line."""
+        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+        write_text_atomically(self._metrics, text)
+
+    def load(self, which: Literal["best", "last"] = "best") -> tuple[RunSettings, TrainState]:
+        """Restores a trained state.
+
+        Args:
+            which: "best" by average mAP, or "last".
+
+        Returns:
+            The run's settings and the state.
+
+        Raises:
+            InputError: if there is no run or no checkpoint here.
+        """
+        settings = self.settings()
+        if not self.checkpoints.is_dir():
+            raise InputError(f"{self.checkpoints}: no such folder; expected the checkpoints of a training")
+        with CheckpointStore(self.checkpoints, read_only=True) as store:
+            step = store.best_step if which == "best" else store.latest_step
+            if step is None:
+                raise InputError(f"{self.checkpoints}: holds no checkpoint; expected one from training")
+            return settings, store.restore(settings.fresh_state(), step)
+
+
+def _flatten(content: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(content, Mapping):
+        return {prefix: list(content) if isinstance(content, tuple) else content}
+    flat = {}
+    for name, value in content.items():
+        flat.update(_flatten(value, f"{prefix}.{name}" if prefix else name))
+    return flat
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,1 @@
+"""Command lines: flags, one frozen config, library calls."""

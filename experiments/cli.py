@@ -1,0 +1,120 @@
+"""What every command line shares: one-line errors with exit status 2, and settings from flags."""
+
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from absl import app, flags, logging
+
+from case_jax.config import CaseConfig
+from case_jax.errors import InputError
+
+__all__ = ["config_from_flags", "define_config_flags", "parse_numbers", "require", "run"]
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags and calls ``main``; bad input becomes one line on stderr and exit status 2."""
+
+    def guarded(argv: Sequence[str]) -> None:
+        logging.set_verbosity(logging.ERROR)  # Orbax narrates every file it writes
+        try:
+            if len(argv) > 1:
+                raise InputError(f"{argv[1]}: is no flag; expected only --flag=value arguments")
+            main()
+        except InputError as error:
+            _fail(error)
+        except KeyboardInterrupt:
+            print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+            sys.exit(130)
+        except BrokenPipeError:  # the reader of our output has gone, as in `... | head`
+            sys.stderr.close()
+            sys.exit(1)
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, UnicodeDecodeError, OSError) as error:
+        _fail(error)
+
+
+def _fail(error: Exception) -> typing.NoReturn:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def require(name: str, expected: str) -> str:
+    """The value of a flag that must be given.
+
+    Raises:
+        InputError: if it was not.
+    """
+    value = flags.FLAGS[name].value
+    if not value:
+        raise InputError(f"--{name}: is missing; expected {expected}")
+    return value
+
+
+def parse_numbers(name: str, text: str) -> tuple[float, ...]:
+    """Numbers from "first:last:step" (both ends included) or "a,b,c".
+
+    Raises:
+        InputError: if it is neither; ``name`` is the flag to blame.
+
+    Example:
+        >>> parse_numbers("tiou", "0.1:0.3:0.1"), parse_numbers("tiou", "0.5,0.75")
+        ((0.1, 0.2, 0.3), (0.5, 0.75))
+    """
+    expected = 'expected "first:last:step" or "a,b,c", for example 0.1:0.7:0.1'
+    try:
+        if ":" in text:
+            first, last, step = (float(part) for part in text.split(":"))
+            if not (step > 0 and np.isfinite([first, last, step]).all() and first <= last):
+                raise ValueError
+            count = int((last - first) / step + 1e-6) + 1
+            if count > 10_000:
+                raise ValueError
+            # Rounding makes 0.1 + 2 * 0.1 the number that "0.3" is.
+            return tuple(round(first + i * step, 10) for i in range(count))
+        return tuple(float(part) for part in text.split(","))
+    except (ValueError, OverflowError):
+        raise InputError(f"--{name}: is {text!r}; {expected}") from None
+
+
+def define_config_flags() -> None:
+    """One flag per field of `CaseConfig`, with its default."""
+    for field in dataclasses.fields(CaseConfig):
+        kind = field.type
+        help_text = "see case_jax/config.py"
+        if typing.get_origin(kind) is typing.Literal:
+            flags.DEFINE_enum(field.name, field.default, list(typing.get_args(kind)), help_text)
+        elif isinstance(kind, types.GenericAlias):
+            default = ",".join(f"{v:g}" for v in field.default)
+            flags.DEFINE_string(field.name, default, help_text + '; "first:last:step" or "a,b,c"')
+        else:
+            define = {
+                int: flags.DEFINE_integer,
+                float: flags.DEFINE_float,
+                bool: flags.DEFINE_boolean,
+            }[kind]
+            define(field.name, field.default, help_text)
+
+
+def config_from_flags() -> CaseConfig:
+    """The config that the flags describe.
+
+    Raises:
+        InputError: if a value is out of range.
+    """
+    values = {}
+    for field in dataclasses.fields(CaseConfig):
+        value = flags.FLAGS[field.name].value
+        if isinstance(field.type, types.GenericAlias):
+            value = parse_numbers(field.name, value)
+        values[field.name] = value
+    return CaseConfig(**values)

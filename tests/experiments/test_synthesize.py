@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
+from case_jax.data.thumos import load_dataset
+from tests.experiments.conftest import contents
+
+
+def test_writes_the_embedded_data_set(tmp_path, succeed):
+    for name in ("a", "b"):
+        printed = succeed(
+            "synthesize", f"--output={tmp_path / name}", "--num_train=3", "--num_test=2", "--seed=5"
+        )
+    assert printed == (
+        f"3 training and 2 test videos of synthetic features (no real video): {tmp_path / 'b'}\n"
+    )
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+    written = load_dataset(tmp_path / "a")
+    expected = make_synthetic_dataset(5, SyntheticSpec(num_train=3, num_test=2))
+    assert written.info == expected.info
+    for split, expected_split in ((written.train, expected.train), (written.test, expected.test)):
+        assert split.subset == expected_split.subset
+        for video, expected_video in zip(split.videos, expected_split.videos, strict=True):
+            assert (video.name, video.annotations) == (expected_video.name, expected_video.annotations)
+            for stream in expected.info.streams:
+                np.testing.assert_array_equal(video.features[stream], expected_video.features[stream])
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ([], "--output: is missing; expected a folder to write"),
+        (["--output={folder}/file/data"], "{folder}/file/data: cannot be written (Not a directory)"),
+    ],
+)
+def test_errors(flags, message, fail, tmp_path):
+    (tmp_path / "file").touch()
+    flags = [flag.format(folder=tmp_path) for flag in flags]
+    assert fail("synthesize", "--num_train=1", "--num_test=1", *flags) == message.format(folder=tmp_path)
+
+
+def test_no_video_is_refused_and_nothing_written(fail, tmp_path):
+    assert "--num_train=0" in fail("synthesize", f"--output={tmp_path / 'data'}", "--num_train=0")
+    assert not (tmp_path / "data").exists()

@@ -1,0 +1,290 @@
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from case_jax.data.dataset import Dataset, DatasetInfo, Split
+from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
+from case_jax.data.thumos import write_dataset
+from case_jax.workdir import Workdir
+from tests.conftest import ROOT
+from tests.experiments.conftest import SMALL, contents
+
+TIOU = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+BASELINE = ["--noscc", "--noccc", "--noclustering_assisted_testing"]
+
+
+def test_training_says_what_runs(trained, small_dataset):
+    database = json.loads((small_dataset / "gt.json").read_text())["database"]
+    lines = trained.stdout.splitlines()
+    for line, title, subset, videos in zip(lines, ("training", "test"), ("train", "test"), (8, 4)):
+        count = sum(len(v["annotations"]) for v in database.values() if v["subset"] == subset)
+        assert line == f"{title}: {videos} videos with {count} instances"
+    # Each stream: two encoders 8 -> 16, heads for 2 classes and attention, 4 prototypes; biases, no MACs.
+    parameters = 2 * (2 * (8 * 16 + 16) + (16 * 2 + 2) + (16 + 1) + 4 * 16)
+    macs = 2 * 32 * (2 * 8 * 16 + 16 * 2 + 16 + 4 * 16)
+    assert lines[2:4] == [
+        "2 classes; streams rgb (8), flow (8); one snippet every 0.64 s",
+        f"model: {parameters / 1e6:.3f} M parameters, {macs / 1e9:.3f} GMACs for 32 snippets",
+    ]
+
+
+def test_training_fills_the_workdir(trained):
+    names = {path.name for path in trained.workdir.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "checkpoints", "predictions.json", "events"}
+
+    config = json.loads((trained.workdir / "config.json").read_text())
+    assert list(config) == ["method", "dataset", "stream_widths", "seed", "eval_every", "tiou"]
+    assert (config["seed"], config["eval_every"], config["tiou"]) == (4, 2, TIOU)
+    assert config["method"]["num_steps"] == 6
+    assert config["stream_widths"] == {"rgb": 8, "flow": 8}
+
+    rows = _metrics(trained.workdir)
+    assert [row["step"] for row in rows] == [2, 4, 6]
+    for row in rows:
+        assert list(row) == ["step", "losses", "tiou", "map", "average"]
+        assert row["tiou"] == TIOU
+        assert row["average"] == pytest.approx(np.mean(row["map"]))
+        terms = {"loss", "loss_video", "loss_attention", "loss_clustering", "loss_cluster_classification"}
+        assert terms <= set(row["losses"])
+
+    kept = {int(path.name) for path in (trained.workdir / "checkpoints").iterdir()}
+    assert kept == {4, 6, _best(rows)["step"]}
+
+    (events,) = (trained.workdir / "events").iterdir()
+    for tag in (b"train/loss_video", b"test/mAP_0.5", b"test/average"):
+        assert events.read_bytes().count(tag) == len(rows)
+
+
+def test_table_metrics_and_predictions_agree(trained, small_dataset, succeed):
+    rows = _metrics(trained.workdir)
+    best = _best(rows)
+    header, rule, *titled = _table(trained.stdout)
+    titles = "mAP (%) at tIoU 0.1 0.2 0.3 0.4 0.5 0.6 0.7 avg 0.1:0.5 avg 0.3:0.7 avg 0.1:0.7"
+    assert header.split() == titles.split()
+    assert set(rule) == {"-"}
+    for line, name, row in zip(titled, ("last", "best"), (rows[-1], best), strict=True):
+        title, cells = line[: line.index(")") + 1], line[line.index(")") + 1 :].split()
+        assert title == f"{name} (step {row['step']})"
+        averages = np.mean(row["map"][:5]), np.mean(row["map"][2:]), row["average"]
+        assert cells == [f"{100 * value:.2f}" for value in (*row["map"], *averages)]
+
+    printed = succeed(
+        "evaluate",
+        f"--ground_truth={small_dataset / 'gt.json'}",
+        f"--predictions={trained.workdir / 'predictions.json'}",
+        "--json",
+    )
+    scored = json.loads(printed)
+    assert (scored["map"], scored["average"]) == (best["map"], best["average"])
+
+
+def test_the_same_command_again_trains_nothing(trained, tmp_path, succeed):
+    workdir = shutil.copytree(trained.workdir, tmp_path / "workdir")
+    printed = succeed("thumos", *trained.flags, f"--workdir={workdir}", "--num_steps=6")
+    assert "going on from step 6" in printed
+    assert "average mAP" not in printed
+    assert _table(printed) == _table(trained.stdout)
+    assert contents(workdir) == contents(trained.workdir)
+
+
+def test_evaluate_mode_prints_the_same_table_and_writes_nothing(trained, succeed):
+    before = sorted(trained.workdir.rglob("*")), contents(trained.workdir)
+    printed = succeed(
+        "thumos", *trained.flags, f"--workdir={trained.workdir}", "--num_steps=6", "--mode=evaluate"
+    )
+    assert _table(printed) == _table(trained.stdout)
+    assert (sorted(trained.workdir.rglob("*")), contents(trained.workdir)) == before
+
+
+def test_a_shorter_run_made_longer_equals_the_long_run(trained, tmp_path, succeed):
+    for num_steps in (4, 6):
+        printed = succeed("thumos", *trained.flags, f"--workdir={tmp_path}", f"--num_steps={num_steps}")
+    assert "going on from step 4" in printed
+    _assert_same_run(tmp_path, trained.workdir)
+
+
+def test_a_killed_run_goes_on_to_the_same_result(trained, tmp_path, environment, succeed):
+    flags = [*trained.flags, f"--workdir={tmp_path}", "--num_steps=6"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.thumos", *flags],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "metrics.jsonl").exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    succeed("thumos", *flags)
+    _assert_same_run(tmp_path, trained.workdir)
+
+
+def test_baseline_has_no_clusters_and_the_last_step_is_evaluated(trained, tmp_path, succeed):
+    printed = succeed("thumos", *trained.flags, f"--workdir={tmp_path}", "--num_steps=3", *BASELINE)
+    rows = _metrics(tmp_path)
+    assert [row["step"] for row in rows] == [2, 3]
+    assert set(rows[-1]["losses"]) == {"loss", "loss_video", "loss_attention"}
+    assert [line.split()[0] for line in _table(printed)[2:]] == ["last", "best"]
+    settings, state = Workdir(tmp_path).load("last")
+    assert not settings.config.scc
+    assert all("prototypes" not in layers for layers in state.params.values())
+
+
+def test_one_stream_with_names_of_its_own(tmp_path, succeed):
+    """A data set that says in dataset.json all that differs from THUMOS14."""
+    data, workdir, output = tmp_path / "data", tmp_path / "workdir", tmp_path / "found.json"
+    info = DatasetInfo(
+        classes=("Action01", "Action02"),
+        streams=("acc",),
+        frames_per_second=50.0,
+        train_subset="training",
+        test_subset="validation",
+    )
+    made = make_synthetic_dataset(0, SyntheticSpec(num_train=4, num_test=2, num_classes=2, width=8))
+    train, test = (
+        Split(subset, tuple(v._replace(features={"acc": v.features["rgb"]}) for v in split.videos))
+        for subset, split in ((info.train_subset, made.train), (info.test_subset, made.test))
+    )
+    write_dataset(Dataset(info, train, test), data)
+
+    printed = succeed("thumos", f"--data_dir={data}", f"--workdir={workdir}", *SMALL, "--num_steps=2")
+    assert "2 classes; streams acc (8); one snippet every 0.32 s" in printed
+    (row,) = _metrics(workdir)
+    flags = [f"--ground_truth={data / 'gt.json'}", f"--predictions={workdir / 'predictions.json'}"]
+    scored = json.loads(succeed("evaluate", *flags, "--subset=validation", "--json"))
+    assert scored["average"] == row["average"]
+
+    features = data / "features" / "test"
+    succeed("localize", f"--checkpoint={workdir}", f"--features={features}", f"--output={output}")
+    assert output.read_bytes() == (workdir / "predictions.json").read_bytes()
+    for video in test.videos:
+        for detection in json.loads(output.read_text())["results"][video.name]:
+            begin, end = detection["segment"]
+            assert 0 <= begin < end <= video.num_snippets * 0.32 + 1e-9
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--batch_size=9"], "--batch_size: is 9; expected at most the 8 training videos"),
+        (["--noscc"], "--ccc: needs the snippet clusters of --scc; expected --scc, or --noccc"),
+        (
+            ["--noccc"],
+            "--clustering_assisted_testing: needs the cluster labels of --ccc; expected --ccc, or "
+            "--noclustering_assisted_testing",
+        ),
+        (["--tiou=0.5,2"], "--tiou: is '0.5,2'; expected thresholds above 0 and up to 1"),
+        (["--synthetic"], "--data_dir: contradicts --synthetic; expected one of the two"),
+        (["--data_dir="], "--data_dir: is missing; expected a data set's folder, or --synthetic"),
+        (
+            ["--data_dir={tmp}/no"],
+            "{tmp}/no: no such folder; expected features/, split_*.txt and gt.json in it",
+        ),
+        (["--workdir="], "--workdir: is missing; expected a folder for the run"),
+        (["--mode=evaluate"], "{tmp}/workdir/config.json: no such file; expected a JSON file"),
+        (["--workdir={tmp}/file"], "{tmp}/file/config.json: cannot be written (File exists)"),
+    ],
+)
+def test_bad_settings_leave_nothing_behind(flags, message, small_dataset, tmp_path, fail):
+    (tmp_path / "file").touch()
+    flags = [flag.format(tmp=tmp_path) for flag in flags]
+    flags = [f"--data_dir={small_dataset}", f"--workdir={tmp_path / 'workdir'}", *SMALL, *flags]
+    assert fail("thumos", *flags) == message.format(tmp=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "flag, named",
+    [
+        ("--learning_rat=1", "learning_rat"),
+        ("--num_steps=many", "--num_steps=many"),
+        ("--flagfile={tmp}/no.flags", "{tmp}/no.flags"),
+        ("--flagfile={tmp}/typo.flags", "num_step"),
+    ],
+)
+def test_bad_flags_are_named(flag, named, small_dataset, tmp_path, fail):
+    """The words are absl's."""
+    (tmp_path / "typo.flags").write_text("# a comment\n--num_step=3\n")
+    workdir = tmp_path / "workdir"
+    message = fail("thumos", flag.format(tmp=tmp_path), f"--data_dir={small_dataset}", f"--workdir={workdir}")
+    assert named.format(tmp=tmp_path) in message
+    assert not workdir.exists()
+
+
+def test_flags_after_a_flagfile_win(trained, tmp_path, fail):
+    flagfile = tmp_path / "ours.flags"
+    flagfile.write_text("# a comment\n--batch_size=9\n--seed=5\n")
+    flags = [f"--workdir={trained.workdir}", f"--flagfile={flagfile}", "--batch_size=4"]
+    message = fail("thumos", *trained.flags, *flags, "--num_steps=6")
+    assert "holds a run with seed = 4, not 5;" in message
+
+
+def test_a_workdir_of_another_run_is_left_alone(trained, fail):
+    before = contents(trained.workdir)
+    flags = [*trained.flags, f"--workdir={trained.workdir}", "--num_steps=6"]
+    for flag, difference in (
+        ("--hidden_dim=8", "hidden_dim = 16, not 8"),
+        ("--tiou=0.5", "tiou = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], not [0.5]"),
+    ):
+        assert fail("thumos", *flags, flag) == (
+            f"{trained.workdir}: holds a run with {difference}; expected the same settings, or an empty "
+            "--workdir"
+        )
+    assert contents(trained.workdir) == before
+
+
+def test_a_run_on_other_data_is_not_evaluated(trained, tmp_path, fail):
+    spec = SyntheticSpec(num_train=4, num_test=1, num_classes=2, width=6)
+    write_dataset(make_synthetic_dataset(0, spec), tmp_path)
+    flags = [*trained.flags, f"--workdir={trained.workdir}", f"--data_dir={tmp_path}", "--mode=evaluate"]
+    assert fail("thumos", *flags) == (
+        f"{trained.workdir}: was trained on other classes, streams or widths; expected those of the data set "
+        "given"
+    )
+
+
+def test_training_stops_at_the_first_loss_that_is_not_finite(trained, tmp_path, fail):
+    flags = [f"--workdir={tmp_path}", "--num_steps=2", *BASELINE, "--learning_rate=1e30"]
+    message = fail("thumos", *trained.flags, *flags)
+    assert message.startswith("--learning_rate: is 1e+30; loss is ")
+    assert message.endswith(
+        " at step 2; expected a finite number (is the learning rate too high, or are the features on a very "
+        "large scale?)"
+    )
+    assert not (tmp_path / "metrics.jsonl").exists()
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def _metrics(workdir: Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def _best(rows: list[dict]) -> dict:
+    return max(rows, key=lambda row: row["average"])
+
+
+def _table(stdout: str) -> list[str]:
+    lines = stdout.splitlines()
+    return lines[next(i for i, line in enumerate(lines) if line.startswith("mAP (%)")) :]
+
+
+def _assert_same_run(workdir: Path, expected: Path) -> None:
+    for name in ("config.json", "metrics.jsonl", "predictions.json"):
+        assert (workdir / name).read_bytes() == (expected / name).read_bytes()
+    for which in ("last", "best"):
+        states = [Workdir(path).load(which)[1] for path in (workdir, expected)]
+        ours, theirs = (s.replace(key=jax.random.key_data(s.key)) for s in states)
+        assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs)):
+            np.testing.assert_array_equal(np.asarray(a), np.asarray(b), strict=True)

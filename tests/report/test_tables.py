@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from case_jax.localization.detection_map import DetectionMap
+from case_jax.report.tables import format_table, map_table, per_class_table
+
+
+def _result(tiou, per_class, classes=("Jump", "Run")):
+    return DetectionMap(np.array(tiou), classes, np.array(per_class, float))
+
+
+def test_format_table_aligns_every_column():
+    table = format_table([["a", "long title", "b"], ["wide cell", "1", "22"]])
+    assert table.splitlines() == [
+        "a          long title   b",
+        "-------------------------",
+        "wide cell           1  22",
+    ]
+
+
+def test_format_table_leaves_no_blanks_at_line_ends():
+    table = format_table([["a", "b"], ["c", ""]])
+    assert all(line == line.rstrip() for line in table.splitlines())
+
+
+def test_map_table_has_the_averages_of_the_field():
+    tiou = np.arange(1, 8) / 10
+    result = _result(tiou, [1 - tiou, 1 - tiou])
+    header, rule, last, best = map_table({"last": result, "best": result}).splitlines()
+    assert header.split("  ")[0] == "mAP (%) at tIoU"
+    assert [cell for cell in header.split("  ") if "avg" in cell] == [
+        *("avg 0.1:0.5", "avg 0.3:0.7", "avg 0.1:0.7")
+    ]
+    assert rule == "-" * len(header)
+    expected = "90.00 80.00 70.00 60.00 50.00 40.00 30.00 70.00 50.00 60.00".split()
+    assert last.split() == ["last", *expected]
+    assert best.split() == ["best", *expected]
+
+
+@pytest.mark.parametrize(
+    "tiou, averages",
+    [
+        ([0.1, 0.2, 0.3, 0.4, 0.5], ["avg 0.1:0.5"]),
+        ([0.3, 0.4, 0.5, 0.6, 0.7], ["avg 0.3:0.7"]),
+        ([0.5, 0.75, 0.95], ["avg"]),
+        ([0.5], ["avg"]),
+    ],
+)
+def test_map_table_averages_only_what_was_evaluated(tiou, averages):
+    result = _result(tiou, [np.linspace(1, 0, len(tiou)), np.zeros(len(tiou))])
+    header, _, row = map_table({"test": result}).splitlines()
+    titles = [cell.strip() for cell in header.split("  ") if cell.strip()]
+    assert titles == ["mAP (%) at tIoU", *map(str, tiou), *averages]
+    assert row.split()[-1] == f"{100 * result.average:.2f}"
+
+
+def test_map_table_averages_a_range_inside_finer_thresholds():
+    tiou = [0.1, 0.15, 0.2, 0.3, 0.4, 0.5]
+    values = [1.0, 0.0, 1.0, 1.0, 1.0, 1.0]
+    row = map_table({"test": _result(tiou, [values], ("Jump",))}).splitlines()[-1]
+    assert row.split()[-1] == "100.00"
+
+
+def test_per_class_table_has_a_row_for_each_class():
+    result = _result([0.3, 0.5], [[1, 0.5], [0.25, 0]], ("Jump", "Tennis swing"))
+    assert per_class_table(result).splitlines() == [
+        "AP (%) at tIoU     0.3    0.5    avg",
+        "------------------------------------",
+        "Jump            100.00  50.00  75.00",
+        "Tennis swing     25.00   0.00  12.50",
+    ]
