@@ -1,0 +1,32 @@
+# Everything runs in a virtual environment of its own, made on first use; only Python >= 3.11 is needed.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-slow lint clean
+
+demo: $(READY)  ## train and evaluate on the embedded synthetic data, about a minute
+	rm -rf runs/demo
+	$(RUN) -m experiments.thumos --flagfile=experiments/flags/demo.flags --workdir=runs/demo
+
+test: $(READY)  ## the fast test suite
+	$(RUN) -m pytest
+
+test-slow: $(READY)  ## also whole training runs
+	$(RUN) -m pytest -m "slow or not slow"
+
+lint: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+clean:
+	rm -rf $(VENV) build *.egg-info runs
+
+$(READY): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: PYTHON=$(PYTHON): is older than 3.11; expected Python 3.11 or newer" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet --editable '.[test]'
+	touch $@
