@@ -4,6 +4,7 @@ A checkpoint holds the whole `TrainState`. What it belongs to (settings, classes
 snippet) is in the workdir's `config.json`, see `case_jax.workdir`.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +31,7 @@ class CheckpointStore:
 
         Args:
             folder: where the checkpoints are; made if needed, unless ``read_only``.
-            read_only: refuse to save.
+            read_only: write nothing; `save` has no effect.
         """
         self.folder = Path(folder).absolute()
         policies = checkpoint_managers
@@ -108,8 +109,10 @@ class CheckpointStore:
         return template.replace(**{**tree, "key": jax.random.wrap_key_data(tree["key"])})
 
 
-def _quality(metrics: Mapping[str, float]) -> tuple[float, float]:
-    """What "best" means: the highest average mAP, the earliest of equals."""
+def _quality(metrics: Mapping[str, float] | None) -> tuple[float, float]:
+    """What "best" means: the highest average mAP, the earliest of equals; without metrics, the worst."""
+    if metrics is None:
+        return -math.inf, 0.0
     return metrics["average"], -metrics["step"]
 
 

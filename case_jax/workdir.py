@@ -118,6 +118,12 @@ class Workdir:
         Raises:
             InputError: if the folder holds a run of other settings, or cannot be written.
         """
+        rows = self.metrics()
+        if rows and rows[-1]["step"] > settings.config.num_steps:
+            raise InputError(
+                f"--num_steps: is {settings.config.num_steps}; expected at least the {rows[-1]['step']} "
+                f"steps already trained in {self.path}"
+            )
         if self._config.exists():
             old, new = _flatten(self.settings().as_json()), _flatten(settings.as_json())
             for name in new:
@@ -154,7 +160,7 @@ class Workdir:
         if not self._metrics.exists():
             return []
         rows = []
-        for number, line in enumerate(self._metrics.read_text("utf-8").splitlines(), start=1):
+        for number, line in enumerate(self._metrics.read_bytes().splitlines(), start=1):
             try:
                 row = json.loads(line)
                 rows.append({**row, "step": int(row["step"]), "average": float(row["average"])})

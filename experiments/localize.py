@@ -6,6 +6,7 @@ F holds one folder per stream with one .npy file per video, like features/test o
 """
 
 import dataclasses
+import math
 
 from absl import flags
 from rich.console import Console
@@ -32,6 +33,10 @@ def main() -> None:
     workdir = Workdir(cli.require("checkpoint", "the workdir of a training run"))
     folder = cli.require("features", "a folder of features")
     output = cli.require("output", "the path of a JSON file to write")
+    for name in ("fps", "frames_per_snippet"):
+        value = FLAGS[name].value
+        if value is not None and not math.isfinite(value):
+            raise InputError(f"--{name}: is {value}; expected a finite number")
     settings, state = workdir.load(FLAGS.which)
     info = dataclasses.replace(
         settings.info,
@@ -48,7 +53,7 @@ def main() -> None:
     predictions = predict(state, videos, info)
     write_predictions(output, predictions)
     detections = sum(map(len, predictions["results"].values()))
-    Console(soft_wrap=True).print(
+    Console(soft_wrap=True, markup=False).print(
         f"{detections:,} detections in {len(videos):,} videos, by the {FLAGS.which} checkpoint (step "
         f"{int(state.step)}): {output}",
         highlight=False,

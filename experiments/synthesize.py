@@ -10,7 +10,7 @@ from case_jax.data.thumos import write_dataset
 from experiments import cli
 
 flags.DEFINE_string("output", None, "folder to write")
-flags.DEFINE_integer("seed", 0, "everything follows from it")
+flags.DEFINE_integer("seed", 0, "everything follows from it", lower_bound=0)
 flags.DEFINE_integer("num_train", SyntheticSpec.num_train, "training videos", lower_bound=1)
 flags.DEFINE_integer("num_test", SyntheticSpec.num_test, "test videos", lower_bound=1)
 FLAGS = flags.FLAGS

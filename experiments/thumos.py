@@ -1,13 +1,19 @@
 """Trains and evaluates CASE on THUMOS14, on any data set in its layout, or on the synthetic one.
 
 python -m experiments.thumos --flagfile=experiments/flags/thumos14.flags --data_dir=D --workdir=W
+
+With --mode=evaluate the test-time flags (proposals, soft-NMS, clustering-assisted testing) are tried on
+what was trained; --workdir keeps its own settings.
 """
 
+import dataclasses
 import time
 
 from absl import flags
 from rich.console import Console
+from rich.text import Text
 
+from case_jax.config import CaseConfig
 from case_jax.data.dataset import Dataset
 from case_jax.data.synthetic import make_synthetic_dataset
 from case_jax.data.thumos import load_dataset
@@ -15,7 +21,7 @@ from case_jax.errors import InputError
 from case_jax.evaluation import evaluate_predictions, predict
 from case_jax.localization.detection_map import DetectionMap
 from case_jax.report.tables import map_table
-from case_jax.training import NonFiniteLossError
+from case_jax.training import NonFiniteLossError, TrainState
 from case_jax.workdir import RunSettings, Workdir
 from experiments import cli
 from experiments.train import describe, train
@@ -24,16 +30,36 @@ flags.DEFINE_string("data_dir", None, "data set in the THUMOS14 layout (README, 
 flags.DEFINE_boolean("synthetic", False, "use the embedded synthetic data set, not --data_dir")
 flags.DEFINE_string("workdir", None, "folder of the run: settings, metrics, checkpoints, predictions")
 flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "train, or evaluate what was trained")
-flags.DEFINE_integer("seed", 0, "initial parameters, shuffling and sampling follow from it")
+flags.DEFINE_integer(
+    "seed",
+    0,
+    "initial parameters, shuffling and sampling follow from it",
+    lower_bound=0,
+    upper_bound=2**32 - 1,
+)
 flags.DEFINE_integer("eval_every", 50, "steps between evaluations", lower_bound=1)
 flags.DEFINE_string("tiou", "0.1:0.7:0.1", 'tIoU thresholds, "first:last:step" or "a,b,c"')
 flags.DEFINE_boolean("report", True, "write report.html at the end (needs the extra 'plots')")
 cli.define_config_flags()
 FLAGS = flags.FLAGS
 
+# Settings that can be tried on a trained run, with --mode=evaluate.
+_TEST_TIME = (
+    "clustering_assisted_testing",
+    "class_threshold",
+    "upsampling",
+    "proposal_thresholds",
+    "flank",
+    "video_score_weight",
+    "video_score",
+    "nms",
+    "nms_threshold",
+    "nms_alpha",
+)
+
 
 def main() -> None:
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False)
     config = cli.config_from_flags()
     workdir = Workdir(cli.require("workdir", "a folder for the run"))
     tiou = cli.parse_numbers("tiou", FLAGS.tiou)
@@ -55,14 +81,14 @@ def main() -> None:
         except NonFiniteLossError as error:
             raise InputError(f"--learning_rate: is {config.learning_rate}; {error}") from None
     seconds = time.perf_counter() - began
-    results = _evaluate(workdir, dataset, console)
+    results, best = _evaluate(workdir, dataset, console)
     if FLAGS.synthetic:
         console.print("synthetic data: these figures say nothing about real video")
     print(map_table(results))
     if FLAGS.report:
         from case_jax.report.html import write_report  # matplotlib takes a second to import
 
-        path = write_report(workdir, dataset, results, seconds=seconds, synthetic=FLAGS.synthetic)
+        path = write_report(workdir, dataset, best, results, seconds=seconds, synthetic=FLAGS.synthetic)
         print(f"\nreport: {path}")
 
 
@@ -73,12 +99,14 @@ def _load(console: Console) -> Dataset:
         console.print("data: embedded synthetic two-stream features (no real video)")
         return make_synthetic_dataset()
     data_dir = cli.require("data_dir", "a data set's folder, or --synthetic")
-    with console.status(f"reading {data_dir}"):
+    with console.status(Text(f"reading {data_dir}")):
         return load_dataset(data_dir)
 
 
-def _evaluate(workdir: Workdir, dataset: Dataset, console: Console) -> dict[str, DetectionMap]:
-    """MAP of the last and of the best checkpoint, by their names in the table."""
+def _evaluate(
+    workdir: Workdir, dataset: Dataset, console: Console
+) -> tuple[dict[str, DetectionMap], TrainState]:
+    """Scores the last and the best checkpoint: mAP by their names in the table, and the best state."""
     results = {}
     for which in ("last", "best"):
         settings, state = workdir.load(which)
@@ -89,12 +117,30 @@ def _evaluate(workdir: Workdir, dataset: Dataset, console: Console) -> dict[str,
             )
         if FLAGS.mode == "evaluate" and which == "last":
             describe(settings, state, dataset, console)
+        if FLAGS.mode == "evaluate":
+            state = state.replace(config=_test_time_config(settings.config))
         predictions = predict(state, dataset.test.videos, dataset.info)
         title = f"{which} (step {int(state.step)})"
         results[title] = evaluate_predictions(
             predictions, dataset.test, cli.parse_numbers("tiou", FLAGS.tiou)
         )
-    return results
+    return results, state
+
+
+def _test_time_config(trained: CaseConfig) -> CaseConfig:
+    """The trained config with the test-time settings that the flags ask for.
+
+    Raises:
+        InputError: if a flag asks for a setting that only training could follow.
+    """
+    asked = cli.config_from_flags()
+    for name in ("scc", "ccc", "hidden_dim", "num_clusters", "num_snippets", "top_k_divisor"):
+        if getattr(asked, name) != getattr(trained, name):
+            raise InputError(
+                f"--{name}: is {getattr(asked, name)}; expected {getattr(trained, name)}, as the run in "
+                "--workdir was trained"
+            )
+    return dataclasses.replace(trained, **{name: getattr(asked, name) for name in _TEST_TIME})
 
 
 if __name__ == "__main__":

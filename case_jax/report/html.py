@@ -15,6 +15,7 @@ from case_jax.evaluation import predict, score_split
 from case_jax.localization.detection_map import DetectionMap
 from case_jax.report.figures import as_svg, curves, timeline
 from case_jax.report.tables import map_rows, per_class_rows
+from case_jax.training import TrainState
 from case_jax.workdir import Workdir
 
 __all__ = ["write_report"]
@@ -51,7 +52,7 @@ chosen.</p>
 {{ svg }}</figure>
 {% endfor %}
 <h2>Settings</h2>
-<details><summary>config.json</summary><pre>{{ settings }}</pre></details>
+<details><summary>All settings</summary><pre>{{ settings }}</pre></details>
 </body></html>
 """,
     autoescape=True,
@@ -67,6 +68,7 @@ _TABLE = jinja2.Template(
 def write_report(
     workdir: Workdir,
     dataset: Dataset,
+    state: TrainState,
     results: Mapping[str, DetectionMap],
     *,
     seconds: float,
@@ -78,6 +80,7 @@ def write_report(
     Args:
         workdir: of the run.
         dataset: it was trained and tested on.
+        state: whose foreground probabilities and detections are drawn.
         results: table row -> mAP; the last one is shown per class.
         seconds: how long the command took, 0 if nothing was trained.
         synthetic: whether to say that the data is synthetic.
@@ -86,7 +89,7 @@ def write_report(
     Returns:
         The path of the report.
     """
-    settings, state = workdir.load("best")
+    settings = workdir.settings()._replace(config=state.config)
     videos = sorted(dataset.test.videos, key=lambda v: -len(v.annotations))[:num_videos]
     scores = score_split(state, videos)
     predictions = predict(state, videos, dataset.info)["results"]

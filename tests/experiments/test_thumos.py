@@ -104,6 +104,25 @@ def test_evaluate_mode_prints_the_same_table_and_writes_nothing(trained, succeed
     assert (sorted(trained.workdir.rglob("*")), contents(trained.workdir)) == before
 
 
+def test_test_time_flags_are_tried_on_what_was_trained(trained, succeed, fail):
+    before = contents(trained.workdir)
+    evaluate = ["thumos", *trained.flags, f"--workdir={trained.workdir}", "--num_steps=6", "--mode=evaluate"]
+    other = succeed(*evaluate, "--class_threshold=0", "--proposal_thresholds=0.45")
+    assert _table(other) != _table(trained.stdout)
+    assert contents(trained.workdir) == before
+    assert fail(*evaluate, "--hidden_dim=8") == (
+        "--hidden_dim: is 8; expected 16, as the run in --workdir was trained"
+    )
+
+
+def test_a_run_is_not_cut_back(trained, fail):
+    before = contents(trained.workdir)
+    assert fail("thumos", *trained.flags, f"--workdir={trained.workdir}", "--num_steps=4") == (
+        f"--num_steps: is 4; expected at least the 6 steps already trained in {trained.workdir}"
+    )
+    assert contents(trained.workdir) == before
+
+
 def test_a_shorter_run_made_longer_equals_the_long_run(trained, tmp_path, succeed):
     for num_steps in (4, 6):
         printed = succeed("thumos", *trained.flags, f"--workdir={tmp_path}", f"--num_steps={num_steps}")
