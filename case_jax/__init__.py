@@ -1,7 +1,7 @@
 """CASE: weakly-supervised temporal action localization by snippet clustering, in JAX and Flax.
 
-The public names are imported on first use, so that `case_jax.localization` and `case_jax.data`, which
-are plain numpy, can be used without loading jax.
+The public names are imported on first use, so that `case_jax.localization` and the readers in
+`case_jax.data`, which are plain numpy, can be used without loading jax.
 """
 
 import importlib

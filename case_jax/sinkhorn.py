@@ -73,7 +73,7 @@ def sinkhorn(
         (N, K) plan in the dtype of ``logits`` (float32 for integers); every row sums to 1.
 
     Raises:
-        ValueError: if the shapes do not fit together, or ``num_iters`` < 1.
+        ValueError: if the shapes do not fit together, ``num_iters`` < 1 or ``epsilon`` <= 0.
 
     Example:
         >>> import jax.numpy as jnp
@@ -123,12 +123,11 @@ def sinkhorn_with_error(
         >>> [round(float(sinkhorn_with_error(logits, num_iters=n).marginal_error), 3) for n in (1, 8)]
         [0.17, 0.0]
     """
-    logits = jnp.asarray(logits)
+    logits = _floating(logits)
+    _require_positive("epsilon", epsilon)
     if logits.ndim != 2 or 0 in logits.shape:
         raise ValueError(f"logits must be (N, K) with N, K >= 1, got shape {logits.shape}")
     num_columns = logits.shape[1]
-    if not jnp.issubdtype(logits.dtype, jnp.floating):
-        logits = logits.astype(jnp.float32)
     compute_dtype = _compute_dtype(logits)
 
     # The global shift changes nothing but keeps the division by epsilon from overflowing upwards;
@@ -223,7 +222,7 @@ def gaussian_rank_prior(
         `log_gaussian_rank_prior` does not.
 
     Raises:
-        ValueError: if an argument is not one-dimensional or ``rank`` is unknown.
+        ValueError: if an argument is not one-dimensional, ``sigma`` <= 0 or ``rank`` is unknown.
 
     Example:
         >>> import jax.numpy as jnp
@@ -234,7 +233,7 @@ def gaussian_rank_prior(
          [0.484 0.798]]
     """
     log_prior = log_gaussian_rank_prior(foreground, cluster_foreground, sigma=sigma, rank=rank)
-    return jnp.exp(log_prior).astype(foreground.dtype)
+    return jnp.exp(log_prior).astype(_floating(foreground).dtype)
 
 
 def log_gaussian_rank_prior(
@@ -245,6 +244,8 @@ def log_gaussian_rank_prior(
     rank: Literal["true", "permutation"] = "true",
 ) -> jax.Array:
     """The natural logarithm of `gaussian_rank_prior`, (N, K), in at least float32."""
+    foreground, cluster_foreground = _floating(foreground), _floating(cluster_foreground)
+    _require_positive("sigma", sigma)
     if foreground.ndim != 1 or cluster_foreground.ndim != 1:
         raise ValueError(
             "foreground and cluster_foreground must be (N,) and (K,), got "
@@ -286,6 +287,18 @@ def descending_rank(values: jax.Array) -> jax.Array:
 def _compute_dtype(array: jax.Array) -> jnp.dtype:
     """float64 for float64, float32 for everything narrower."""
     return jnp.dtype(jnp.float64 if array.dtype == jnp.float64 else jnp.float32)
+
+
+def _floating(values: jax.typing.ArrayLike) -> jax.Array:
+    """As an array; what is no float becomes float32."""
+    array = jnp.asarray(values)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.float32)
+
+
+def _require_positive(name: str, value: float | jax.Array) -> None:
+    """Refuses a number that is not above 0; a traced value cannot be looked at."""
+    if isinstance(value, int | float) and not value > 0:
+        raise ValueError(f"{name} must be greater than 0, got {value}")
 
 
 def _safe_log(weights: jax.Array) -> jax.Array:

@@ -201,7 +201,8 @@ class Report(NamedTuple):
 
     step: int  # steps taken
     state: TrainState
-    metrics: dict[str, float]  # means over the steps since the last report
+    num_steps: int  # steps since the last report
+    metrics: dict[str, float]  # means over these steps
 
 
 def fit(
@@ -254,7 +255,7 @@ def fit(
             }
             state, metrics = jitted_step(state, batch)
             history.append(metrics)
-        yield Report(step + chunk, state, _summarize(history, first_step=step + 1))
+        yield Report(step + chunk, state, chunk, _summarize(history, first_step=step + 1))
         step += chunk
 
 

@@ -27,7 +27,7 @@ def run(main: Callable[[], None]) -> None:
         except InputError as error:
             _fail(error)
         except KeyboardInterrupt:
-            print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+            print("\ninterrupted", file=sys.stderr)
             sys.exit(130)
         except BrokenPipeError:  # the reader of our output has gone, as in `... | head`
             sys.stderr.close()

@@ -7,6 +7,7 @@ what was trained; --workdir keeps its own settings.
 """
 
 import dataclasses
+import importlib.util
 import time
 
 from absl import flags
@@ -29,7 +30,12 @@ from experiments.train import describe, train
 flags.DEFINE_string("data_dir", None, "data set in the THUMOS14 layout (README, Real data)")
 flags.DEFINE_boolean("synthetic", False, "use the embedded synthetic data set, not --data_dir")
 flags.DEFINE_string("workdir", None, "folder of the run: settings, metrics, checkpoints, predictions")
-flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "train, or evaluate what was trained")
+flags.DEFINE_enum(
+    "mode",
+    "train",
+    ["train", "evaluate"],
+    "train, or evaluate what was trained (flags of training are then ignored)",
+)
 flags.DEFINE_integer(
     "seed",
     0,
@@ -65,8 +71,12 @@ def main() -> None:
     tiou = cli.parse_numbers("tiou", FLAGS.tiou)
     if not all(0 < t <= 1 for t in tiou):
         raise InputError(f"--tiou: is {FLAGS.tiou!r}; expected thresholds above 0 and up to 1")
+    if FLAGS.report and not all(importlib.util.find_spec(name) for name in ("jinja2", "matplotlib")):
+        raise InputError(
+            "--report: needs jinja2 and matplotlib; expected pip install '.[plots]', or --noreport"
+        )
     dataset = _load(console)
-    if len(dataset.train.videos) < config.batch_size:
+    if FLAGS.mode == "train" and len(dataset.train.videos) < config.batch_size:
         raise InputError(
             f"--batch_size: is {config.batch_size}; expected at most the {len(dataset.train.videos)} "
             "training videos"
@@ -85,7 +95,9 @@ def main() -> None:
     if FLAGS.synthetic:
         console.print("synthetic data: these figures say nothing about real video")
     print(map_table(results))
-    if FLAGS.report:
+    if FLAGS.report and best.config != workdir.settings().config:
+        print(f"\nother settings than the run's: {workdir.report} is left as it is")
+    elif FLAGS.report:
         from case_jax.report.html import write_report  # matplotlib takes a second to import
 
         path = write_report(workdir, dataset, best, results, seconds=seconds, synthetic=FLAGS.synthetic)

@@ -117,8 +117,11 @@ class _RunningMeans:
 
     def take(self) -> dict[str, float]:
         reports, self._reports = self._reports, []
-        names = reports[0].metrics
-        return {name: sum(r.metrics[name] for r in reports) / len(reports) for name in names}
+        steps = sum(report.num_steps for report in reports)
+        return {
+            name: sum(report.num_steps * report.metrics[name] for report in reports) / steps
+            for name in reports[0].metrics
+        }
 
 
 @contextlib.contextmanager

@@ -224,6 +224,11 @@ def test_rows_sharded_over_devices():
             lambda x: sinkhorn(x, column_marginal=x[0, :2]),
             "column_marginal must have shape (3,), got (2,)",
         ),
+        (lambda x: sinkhorn(x, epsilon=0.0), "epsilon must be greater than 0, got 0.0"),
+        (
+            lambda x: gaussian_rank_prior(x[0], x[0], sigma=-1.0),
+            "sigma must be greater than 0, got -1.0",
+        ),
         (lambda x: sinkhorn(x, num_iters=0), "num_iters must be at least 1, got 0"),
         (
             lambda x: gaussian_rank_prior(x, x[0], sigma=1.0),
@@ -256,6 +261,14 @@ def test_prior_is_equation_11_with_ties_to_the_earlier(values):
     got = _jitted_prior(jnp.asarray(values), jnp.asarray(q), sigma=sigma)
     np.testing.assert_allclose(got, want, rtol=2e-5)
     np.testing.assert_array_equal(_jitted_rank(jnp.asarray(values)), n - 1 - rank)
+
+
+def test_lists_and_integers_are_welcome():
+    assert sinkhorn([[1, 0], [0, 1]]).dtype == jnp.float32
+    prior = gaussian_rank_prior([3, 1, 2], [0, 1], sigma=0.5)
+    np.testing.assert_allclose(
+        prior, gaussian_rank_prior(jnp.array([0.3, 0.1, 0.2]), jnp.array([0.0, 1.0]), sigma=0.5)
+    )
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])

@@ -29,7 +29,7 @@ def read_ground_truth(path: str | os.PathLike) -> dict[str, AnnotatedVideo]:
 
     Raises:
         InputError: if the file cannot be read, or a field is missing, mistyped or not finite, or a segment
-            ends before it starts.
+            ends before it starts; expected start <= end.
     """
     content = read_json(path)
     database = content.get("database") if isinstance(content, dict) else None
@@ -84,5 +84,5 @@ def _check_annotation(where: str, entry) -> Annotation:
     if not (math.isfinite(start) and math.isfinite(end)):
         raise InputError(f"{where}: segment [{start}, {end}] is not finite; expected seconds")
     if end < start:
-        raise InputError(f"{where}: segment [{start}, {end}] ends before it starts")
+        raise InputError(f"{where}: segment [{start}, {end}] ends before it starts; expected start <= end")
     return Annotation(label, start, end)

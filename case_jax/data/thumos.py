@@ -209,7 +209,10 @@ def write_dataset(dataset: Dataset, data_dir: str | os.PathLike) -> None:
                 (data_dir / "features" / folder / stream).mkdir(parents=True, exist_ok=True)
                 for video in split.videos:
                     path = data_dir / "features" / folder / stream / f"{video.name}.npy"
-                    np.save(path, video.features[stream])
+                    beside = path.with_suffix(".part")
+                    with open(beside, "wb") as file:
+                        np.save(file, video.features[stream])
+                    beside.replace(path)
             except OSError as error:
                 raise InputError(f"{data_dir}: cannot be written ({error.strerror})") from None
         for video in split.videos:

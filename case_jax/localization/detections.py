@@ -146,7 +146,9 @@ def _check_video(path: Path, video: str, entries) -> list[dict]:
                 f"{where}: score or segment is not finite ({score}, {start}, {end}); expected numbers"
             )
         if end < start:
-            raise InputError(f"{where}: segment [{start}, {end}] ends before it starts")
+            raise InputError(
+                f"{where}: segment [{start}, {end}] ends before it starts; expected start <= end"
+            )
         checked.append({"label": label, "score": score, "segment": (start, end)})
     return checked
 

@@ -59,7 +59,10 @@ FORM = '; expected {"label": text, "segment": [start, end]} in seconds'
             {"label": "a", "segment": ["-inf", 1]},
             "segment [-inf, 1.0] is not finite; expected seconds",
         ),
-        ({"label": "a", "segment": [2, "1.5"]}, "segment [2.0, 1.5] ends before it starts"),
+        (
+            {"label": "a", "segment": [2, "1.5"]},
+            "segment [2.0, 1.5] ends before it starts; expected start <= end",
+        ),
     ],
 )
 def test_an_unusable_annotation_is_named(tmp_path, entry, message):

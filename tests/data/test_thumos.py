@@ -197,7 +197,8 @@ NPY = "expected a .npy file with a (snippets, channels) array of numbers"
         ),
         (
             annotate(V0, annotations=[{"label": "Action01", "segment": [2, 1]}]),
-            f"{{}}/gt.json: video '{V0}', annotation 0: segment [2.0, 1.0] ends before it starts",
+            f"{{}}/gt.json: video '{V0}', annotation 0: segment [2.0, 1.0] ends before it starts; "
+            "expected start <= end",
         ),
     ],
 )  # fmt: skip

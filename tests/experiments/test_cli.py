@@ -86,7 +86,7 @@ def test_flags_have_the_defaults_of_the_config():
         (
             "raise KeyboardInterrupt",
             130,
-            "\ninterrupted; the same command goes on from the last checkpoint\n",
+            "\ninterrupted\n",
         ),
         ("raise BrokenPipeError", 1, ""),
     ],

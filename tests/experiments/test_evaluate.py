@@ -149,7 +149,10 @@ def _detection(**changes):
             _detection(score=float("nan")),
             "{p}: video 'v', detection 0: score or segment is not finite (nan, 0.0, 4.0); expected numbers",
         ),
-        (_detection(segment=[4, 0]), "{p}: video 'v', detection 0: segment [4.0, 0.0] ends before it starts"),
+        (
+            _detection(segment=[4, 0]),
+            "{p}: video 'v', detection 0: segment [4.0, 0.0] ends before it starts; expected start <= end",
+        ),
         (
             '{"results": ',
             "{p}: is not JSON (line 1, column 13: Expecting value); expected a JSON file",

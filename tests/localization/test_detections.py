@@ -99,7 +99,7 @@ LONG = "x" * 100
             GOOD | {"segment": [0, float("inf")]},
             "score or segment is not finite (0.5, 0.0, inf); expected numbers",
         ),
-        (GOOD | {"segment": [2, 1]}, "segment [2.0, 1.0] ends before it starts"),
+        (GOOD | {"segment": [2, 1]}, "segment [2.0, 1.0] ends before it starts; expected start <= end"),
     ],
 )
 def test_an_unusable_detection_is_named(tmp_path, entry, message):
