@@ -12,7 +12,7 @@ from absl import app, flags, logging
 from case_jax.config import CaseConfig
 from case_jax.errors import InputError
 
-__all__ = ["config_from_flags", "define_config_flags", "parse_numbers", "require", "run"]
+__all__ = ["config_from_flags", "define_config_flags", "parse_numbers", "require", "run", "tiou_from_flags"]
 
 
 def run(main: Callable[[], None]) -> None:
@@ -84,6 +84,19 @@ def parse_numbers(name: str, text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except (ValueError, OverflowError):
         raise InputError(f"--{name}: is {text!r}; {expected}") from None
+
+
+def tiou_from_flags() -> tuple[float, ...]:
+    """The thresholds of the flag --tiou.
+
+    Raises:
+        InputError: if it holds no numbers, or one that is no tIoU.
+    """
+    text = flags.FLAGS["tiou"].value
+    thresholds = parse_numbers("tiou", text)
+    if not all(0 < t <= 1 for t in thresholds):
+        raise InputError(f"--tiou: is {text!r}; expected thresholds above 0 and up to 1")
+    return thresholds
 
 
 def define_config_flags() -> None:

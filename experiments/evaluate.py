@@ -9,6 +9,7 @@ import time
 from absl import flags
 
 from case_jax.data.annotations import read_ground_truth, subset_of
+from case_jax.data.dataset import as_entries
 from case_jax.errors import InputError
 from case_jax.localization.detection_map import DetectionMap, detection_map, make_segments
 from case_jax.localization.detections import read_predictions
@@ -26,9 +27,7 @@ FLAGS = flags.FLAGS
 def main() -> None:
     truth_path = cli.require("ground_truth", "the path of a ground-truth file")
     predictions_path = cli.require("predictions", "the path of a prediction file")
-    thresholds = cli.parse_numbers("tiou", FLAGS.tiou)
-    if not all(0 < t <= 1 for t in thresholds):
-        raise InputError(f"--tiou: is {FLAGS.tiou!r}; expected thresholds above 0 and up to 1")
+    thresholds = cli.tiou_from_flags()
 
     database = read_ground_truth(truth_path)
     truth = subset_of(database, FLAGS.subset, path=truth_path)
@@ -47,12 +46,7 @@ def main() -> None:
 
     began = time.perf_counter()
     result = detection_map(
-        make_segments(
-            {
-                video: [{"label": a.label, "segment": (a.start, a.end)} for a in annotations]
-                for video, annotations in truth.items()
-            }
-        ),
+        make_segments({video: as_entries(annotations) for video, annotations in truth.items()}),
         make_segments(scored),
         thresholds,
     )

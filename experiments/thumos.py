@@ -68,9 +68,7 @@ def main() -> None:
     console = Console(soft_wrap=True, markup=False)
     config = cli.config_from_flags()
     workdir = Workdir(cli.require("workdir", "a folder for the run"))
-    tiou = cli.parse_numbers("tiou", FLAGS.tiou)
-    if not all(0 < t <= 1 for t in tiou):
-        raise InputError(f"--tiou: is {FLAGS.tiou!r}; expected thresholds above 0 and up to 1")
+    tiou = cli.tiou_from_flags()
     if FLAGS.report and not all(importlib.util.find_spec(name) for name in ("jinja2", "matplotlib")):
         raise InputError(
             "--report: needs jinja2 and matplotlib; expected pip install '.[plots]', or --noreport"
@@ -133,9 +131,7 @@ def _evaluate(
             state = state.replace(config=_test_time_config(settings.config))
         predictions = predict(state, dataset.test.videos, dataset.info)
         title = f"{which} (step {int(state.step)})"
-        results[title] = evaluate_predictions(
-            predictions, dataset.test, cli.parse_numbers("tiou", FLAGS.tiou)
-        )
+        results[title] = evaluate_predictions(predictions, dataset.test, cli.tiou_from_flags())
     return results, state
 
 

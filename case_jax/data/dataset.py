@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Annotation", "Dataset", "DatasetInfo", "Split", "Video"]
+__all__ = ["Annotation", "Dataset", "DatasetInfo", "Split", "Video", "as_entries"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Annotation(NamedTuple):
     label: str
     start: float  # seconds
     end: float  # seconds
+
+
+def as_entries(annotations: Sequence[Annotation]) -> list[dict]:
+    """Annotations as the {"label", "segment"} entries that detection mAP takes."""
+    return [{"label": a.label, "segment": (a.start, a.end)} for a in annotations]
 
 
 class Video(NamedTuple):
@@ -69,10 +74,7 @@ class Split:
 
     def ground_truth(self) -> dict[str, list[dict]]:
         """Video name -> [{"label", "segment"}], as `case_jax.localization.detection_map` takes it."""
-        return {
-            video.name: [{"label": a.label, "segment": (a.start, a.end)} for a in video.annotations]
-            for video in self.videos
-        }
+        return {video.name: as_entries(video.annotations) for video in self.videos}
 
 
 @dataclasses.dataclass(frozen=True)
