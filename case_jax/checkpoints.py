@@ -74,6 +74,11 @@ class CheckpointStore:
         )
 
     @property
+    def steps(self) -> list[int]:
+        """Steps of all checkpoints."""
+        return list(self._manager.all_steps())
+
+    @property
     def latest_step(self) -> int | None:
         """Step of the latest checkpoint, None where there is none."""
         return self._manager.latest_step()

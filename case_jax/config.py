@@ -55,6 +55,10 @@ class CaseConfig:
     weight_decay: float = 5e-4  # added to the gradient (L2), not decoupled
     num_steps: int = 3600  # 300 epochs of 12 batches
 
+    # Numerics; labels and Sinkhorn are float32 whatever is chosen here
+    matmul_precision: Literal["float32", "tf32", "bfloat16"] = "float32"  # of the layers' products
+    feature_dtype: Literal["float32", "bfloat16"] = "float32"  # in which features are kept and read
+
     # Proposals
     class_threshold: float = 0.25  # classes whose video score reaches it are localised
     upsampling: int = 24  # positions per sampled snippet
@@ -109,6 +113,8 @@ _CHOICES = {
     "sampling": ("stratified", "uniform"),
     "prior_rank": ("true", "permutation"),
     "ccc_marginal": ("foreground", "uniform"),
+    "matmul_precision": ("float32", "tf32", "bfloat16"),
+    "feature_dtype": ("float32", "bfloat16"),
     "nms": ("published", "standard"),
     "video_score": ("kept", "probability"),
 }

@@ -1,61 +1,55 @@
-"""Whole videos to detections and mAP: sampling, the network on the device, then the numpy stage."""
+"""Whole videos to detections and mAP: the network on the device, then the numpy stage, serial or not."""
 
+import concurrent.futures
+import itertools
+import multiprocessing
+import signal
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import jax
 import numpy as np
 
+from case_jax.config import CaseConfig
 from case_jax.data.dataset import DatasetInfo, Split, Video
-from case_jax.data.samplers import uniform_indices
-from case_jax.inference import VideoScores, score_videos
-from case_jax.localization.detection_map import DetectionMap, detection_map, make_segments
+from case_jax.data.packed import pack
+from case_jax.inference import Foreground, VideoScores
+from case_jax.localization.detection_map import (
+    DetectionMap,
+    detected_segments,
+    detection_map,
+    make_segments,
+)
 from case_jax.localization.detections import Detections, to_activitynet
-from case_jax.localization.localize import localize_video
-from case_jax.training import TrainState, gather_features
+from case_jax.localization.localize import localize_videos
+from case_jax.scoring import SampledVideos, sample_videos, score_sampled
+from case_jax.training import TrainState
 
-__all__ = ["detect", "evaluate_predictions", "predict", "score_split"]
+__all__ = [
+    "Evaluation",
+    "Evaluator",
+    "detect",
+    "evaluate_predictions",
+    "predict",
+    "score_split",
+]
 
 
 def score_split(
-    state: TrainState,
-    videos: Sequence[Video],
-    *,
-    foreground: Literal["attention", "transformed", "mixed"] | None = None,
+    state: TrainState, videos: Sequence[Video], *, foreground: Foreground | None = None
 ) -> VideoScores:
     """Scores videos of any length, each sampled uniformly to T snippets.
 
     Args:
         state: a trained state; its Q^C of the last step is used.
         videos: V videos.
-        foreground: as `score_videos`; default "mixed" (P^M) with clustering-assisted testing, else
-            "attention" (P^A).
+        foreground: as `case_jax.scoring.score_sampled`.
 
     Returns:
         `VideoScores` of numpy arrays with V in place of B.
     """
-    config = state.config
-    if foreground is None:
-        foreground = "mixed" if config.clustering_assisted_testing else "attention"
-    batches = []
-    for begin in range(0, len(videos), config.batch_size):
-        chunk = videos[begin : begin + config.batch_size]
-        # The last batch is filled up with its first video, so that only one shape is compiled.
-        padded = [*chunk, *[chunk[0]] * (config.batch_size - len(chunk))]
-        snippets = np.stack(
-            [np.asarray(uniform_indices(v.num_snippets, config.num_snippets)) for v in padded]
-        )
-        scores = score_videos(
-            state.params,
-            state.cluster_labels if config.ccc else None,
-            gather_features([v.features for v in padded], snippets, state.network.streams),
-            network=state.network,
-            top_k=config.top_k,
-            foreground=foreground,
-        )
-        count = len(chunk)
-        batches.append(jax.tree.map(lambda array, n=count: np.asarray(array)[:n], scores))
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *batches)
+    features = pack([v.features for v in videos], state.network.streams, state.config.feature_dtype)
+    sampled = sample_videos(features, num_snippets=state.config.num_snippets)
+    return jax.tree.map(np.asarray, score_sampled(state, sampled, foreground=foreground))
 
 
 def detect(state: TrainState, videos: Sequence[Video], info: DatasetInfo) -> dict[str, Detections]:
@@ -69,16 +63,8 @@ def detect(state: TrainState, videos: Sequence[Video], info: DatasetInfo) -> dic
     Returns:
         video name -> `Detections`, times in seconds.
     """
-    scores = score_split(state, videos)
-    return {
-        video.name: localize_video(
-            fused,
-            video_scores,
-            duration=video.num_snippets * info.seconds_per_snippet,
-            config=state.config,
-        )
-        for video, fused, video_scores in zip(videos, scores.fused, scores.video)
-    }
+    with Evaluator(Split("", tuple(videos)), info, state.config) as evaluator:
+        return evaluator.detect(state)
 
 
 def predict(state: TrainState, videos: Sequence[Video], info: DatasetInfo) -> dict:
@@ -104,3 +90,129 @@ def evaluate_predictions(
         make_segments(predictions["results"]),
         tiou_thresholds,
     )
+
+
+class Evaluation:
+    """An evaluation under way, from `Evaluator.start`."""
+
+    def __init__(self, evaluator: "Evaluator", parts: list[concurrent.futures.Future]):
+        self._evaluator, self._parts = evaluator, parts
+
+    def done(self) -> bool:
+        """Whether `detections` would not wait."""
+        return all(part.done() for part in self._parts)
+
+    def detections(self) -> dict[str, Detections]:
+        """Video name -> `Detections`, times in seconds; waits for them."""
+        found = [detections for part in self._parts for detections in part.result()]
+        return dict(zip(self._evaluator.names, found))
+
+
+class Evaluator:
+    """Evaluates states again and again on the same videos. Use as a context manager.
+
+    The features stay where they are put (on the device, unless they are left on disk), and the numpy stage
+    runs in worker processes while the caller goes on. Results do not depend on the number of workers.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        info: DatasetInfo,
+        config: CaseConfig,
+        *,
+        num_workers: int = 0,
+        on_device: bool = True,
+    ):
+        """Prepares the videos and starts the workers.
+
+        Args:
+            split: V videos; their annotations are needed for `map_of` only.
+            info: class names, streams and the time of a snippet.
+            config: hyper-parameters; those of the states that will come.
+            num_workers: processes for the numpy stage; 0 runs it in `start`. They are started afresh, so a
+                program must guard its main part with ``if __name__ == "__main__"``.
+            on_device: whether to keep all features on the device.
+        """
+        videos = split.videos
+        features = (
+            split.pack(info.streams, config.feature_dtype) if on_device else [v.features for v in videos]
+        )
+        self.names = [video.name for video in videos]
+        self._videos = sample_videos(features, num_snippets=config.num_snippets)
+        self._durations = self._videos.lengths * info.seconds_per_snippet
+        self._info = info
+        self._truth = make_segments(split.ground_truth())
+        self._num_workers = num_workers
+        self._pool = None
+        if num_workers:
+            self._pool = concurrent.futures.ProcessPoolExecutor(
+                num_workers, multiprocessing.get_context("spawn"), initializer=_ignore_interrupts
+            )
+
+    def __enter__(self) -> "Evaluator":
+        """Returns the evaluator."""
+        return self
+
+    def __exit__(self, *exception) -> None:
+        """Stops the workers."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def sampled(self) -> SampledVideos:
+        """The videos as `case_jax.scoring.score_sampled` takes them."""
+        return self._videos
+
+    def start(self, state: TrainState) -> Evaluation:
+        """Scores the videos and has their actions localised.
+
+        Args:
+            state: a trained state on one device; its config's "Proposals" settings are used.
+
+        Returns:
+            `Evaluation`; with workers, its numpy stage goes on in them.
+        """
+        scores = score_sampled(state, self._videos)
+        fused, video_scores = np.asarray(scores.fused), np.asarray(scores.video)
+        if self._pool is None:
+            part = concurrent.futures.Future()
+            part.set_result(localize_videos(fused, video_scores, self._durations, state.config))
+            return Evaluation(self, [part])
+        # Some more parts than workers even out that videos differ.
+        bounds = np.linspace(0, len(fused), min(len(fused), 4 * self._num_workers) + 1).astype(int)
+        return Evaluation(
+            self,
+            [
+                self._pool.submit(
+                    localize_videos,
+                    fused[begin:end],
+                    video_scores[begin:end],
+                    self._durations[begin:end],
+                    state.config,
+                )
+                for begin, end in itertools.pairwise(bounds)
+            ],
+        )
+
+    def detect(self, state: TrainState) -> dict[str, Detections]:
+        """`start`, and waits: video name -> `Detections`, times in seconds."""
+        return self.start(state).detections()
+
+    def map_of(self, detections: Mapping[str, Detections], tiou_thresholds: Sequence[float]) -> DetectionMap:
+        """Detection mAP against the split's annotations.
+
+        Args:
+            detections: video name -> `Detections`.
+            tiou_thresholds: in (0, 1].
+
+        Returns:
+            `DetectionMap`.
+        """
+        found = detected_segments(detections, self._info.classes)
+        return detection_map(self._truth, found, tiou_thresholds)
+
+
+def _ignore_interrupts() -> None:
+    """In a worker: Ctrl-C goes to the whole process group, and the main process answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from case_jax.labeling import top_k_mask
-from case_jax.model import CaseNetwork, calibrated_cas
+from case_jax.model import CaseNetwork, StreamOutput, calibrated_cas
 
-__all__ = ["VideoScores", "score_videos"]
+__all__ = ["Foreground", "VideoScores", "fuse_scores", "score_videos"]
+
+Foreground = Literal["attention", "transformed", "mixed"]  # P^A, P^T or both (P^M), Table 6
 
 
 class VideoScores(NamedTuple):
@@ -32,13 +34,9 @@ def score_videos(
     *,
     network: CaseNetwork,
     top_k: int,
-    foreground: Literal["attention", "transformed", "mixed"] = "mixed",
+    foreground: Foreground = "mixed",
 ) -> VideoScores:
     """Scores every snippet and video.
-
-    The fused sequence of S streams is (mean of softmax(CAS) + sum of the foreground probabilities) / (1 +
-    their number): P^A and P^T of each stream ("mixed", which is P^M), or only one kind (Table 6). The video
-    score is the softmax of the CAS logits averaged over the fused sequence's top-k, mean over streams.
 
     Args:
         params: parameters of ``network``.
@@ -49,20 +47,50 @@ def score_videos(
         foreground: which foreground probability to fuse (static).
 
     Returns:
-        `VideoScores`.
+        `VideoScores`, see `fuse_scores`.
 
     Raises:
         ValueError: if ``foreground`` needs clusters and there are none.
     """
     outputs = network.apply({"params": params}, features)
+    return fuse_scores(outputs, cluster_labels, top_k=top_k, foreground=foreground)
+
+
+def fuse_scores(
+    outputs: Mapping[str, StreamOutput],
+    cluster_labels: jax.Array | None,
+    *,
+    top_k: int,
+    foreground: Foreground = "mixed",
+) -> VideoScores:
+    """What the streams say about snippets, as scores of snippets and videos.
+
+    The fused sequence of S streams is (mean of softmax(CAS) + sum of the foreground probabilities) / (1 +
+    their number): P^A and P^T of each stream ("mixed", which is P^M), or only one kind (Table 6). The video
+    score is the softmax of the CAS logits averaged over the fused sequence's top-k, mean over streams.
+
+    Args:
+        outputs: stream name -> `StreamOutput`; embeddings are not used.
+        cluster_labels: (K, 2) Q^C of the last training step; may be None for "attention".
+        top_k: k of the video score.
+        foreground: which foreground probability to fuse.
+
+    Returns:
+        `VideoScores`.
+
+    Raises:
+        ValueError: if ``foreground`` needs clusters and there are none.
+    """
     streams = list(outputs.values())
     attention = sum(out.attention for out in streams) / len(streams)
 
     transformed = mixed = clusters = None
     per_stream_transformed = []
-    if cluster_labels is not None and network.num_clusters:
+    if cluster_labels is not None and streams[0].cluster_logits is not None:
         assignments = [jax.nn.softmax(out.cluster_logits, axis=-1) for out in streams]
-        per_stream_transformed = [p @ cluster_labels[:, 0] for p in assignments]
+        per_stream_transformed = [
+            jnp.matmul(p, cluster_labels[:, 0], precision=jax.lax.Precision.HIGHEST) for p in assignments
+        ]
         transformed = sum(per_stream_transformed) / len(streams)
         mixed = (attention + transformed) / 2
         clusters = sum(assignments) / len(streams)

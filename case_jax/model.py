@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from case_jax.config import CaseConfig
+from case_jax.matmul import Precision, linear, linear_relu, weighted_sums
 
 __all__ = [
     "CaseNetwork",
@@ -30,7 +31,7 @@ class StreamOutput(NamedTuple):
 
     cas: jax.Array  # (B, T, G) T-CAS logits
     attention: jax.Array  # (B, T) foreground probability P^A
-    embedding: jax.Array  # (B, T, H) snippet embeddings E, not normalised
+    embedding: jax.Array | None  # (B, T, H) snippet embeddings E, not normalised; None where dropped
     cluster_logits: jax.Array | None  # (B, T, K) L^S; None without the clustering component
 
 
@@ -43,6 +44,7 @@ class CaseNetwork(nn.Module):
         hidden_dim: H, width of both encoders.
         num_clusters: K, or 0 for the baseline without clustering head.
         cluster_temperature: factor on the cosine that gives the cluster logits L^S.
+        precision: of the matrix products with the layers' kernels.
     """
 
     streams: tuple[str, ...]
@@ -50,6 +52,7 @@ class CaseNetwork(nn.Module):
     hidden_dim: int = 512
     num_clusters: int = 16
     cluster_temperature: float = 10.0
+    precision: Precision = "float32"
 
     @classmethod
     def from_config(cls, config: CaseConfig, *, streams: tuple[str, ...], num_classes: int) -> "CaseNetwork":
@@ -60,6 +63,7 @@ class CaseNetwork(nn.Module):
             hidden_dim=config.hidden_dim,
             num_clusters=config.num_clusters if config.scc else 0,
             cluster_temperature=config.cluster_temperature,
+            precision=config.matmul_precision,
         )
 
     @nn.compact
@@ -78,6 +82,7 @@ class CaseNetwork(nn.Module):
                 self.hidden_dim,
                 self.num_clusters,
                 self.cluster_temperature,
+                self.precision,
                 name=name,
             )(features[name])
             for name in self.streams
@@ -89,29 +94,60 @@ class _StreamNetwork(nn.Module):
     hidden_dim: int
     num_clusters: int
     cluster_temperature: float
+    precision: Precision
 
     @nn.compact
     def __call__(self, features: jax.Array) -> StreamOutput:
-        width = features.shape[-1]
+        batch, num_snippets, width = features.shape
+        rows = features.reshape(-1, width)
 
-        def dense(name: str, outputs: int, inputs: int) -> nn.Dense:
-            init = _uniform_fan_in(inputs)
-            return nn.Dense(outputs, kernel_init=init, bias_init=init, name=name)
+        def per_snippet(values: jax.Array) -> jax.Array:
+            return values.reshape(batch, num_snippets, -1)
 
-        hidden = nn.relu(dense("cas_encoder", self.hidden_dim, width)(features))
-        cas = dense("cas_head", self.num_classes, self.hidden_dim)(hidden)
-
-        embedding = nn.relu(dense("attention_encoder", self.hidden_dim, width)(features))
-        attention = nn.sigmoid(dense("attention_head", 1, self.hidden_dim)(embedding))[..., 0]
-
-        cluster_logits = None
-        if self.num_clusters:
-            prototypes = self.param(
-                "prototypes", _uniform_fan_in(self.hidden_dim), (self.num_clusters, self.hidden_dim)
+        hidden = linear_relu(rows, *_Affine(width, self.hidden_dim, name="cas_encoder")(), self.precision)
+        cas = linear(hidden, *_Affine(self.hidden_dim, self.num_classes, name="cas_head")(), self.precision)
+        embedding = linear_relu(
+            rows, *_Affine(width, self.hidden_dim, name="attention_encoder")(), self.precision
+        )
+        kernel, bias = _Affine(self.hidden_dim, 1, name="attention_head")()
+        if not self.num_clusters:
+            attention = nn.sigmoid(linear(embedding, kernel, bias, self.precision))
+            return StreamOutput(
+                per_snippet(cas), attention.reshape(batch, num_snippets), per_snippet(embedding), None
             )
-            cosine = (embedding @ _unit_constant_norm(prototypes).T) * _inverse_norm(embedding)
-            cluster_logits = self.cluster_temperature * cosine
-        return StreamOutput(cas, attention, embedding, cluster_logits)
+        prototypes = self.param(
+            "prototypes", _uniform_fan_in(self.hidden_dim), (self.num_clusters, self.hidden_dim)
+        )
+        # The attention head and the prototypes read the same embedding: one product for both.
+        heads = linear(
+            embedding,
+            jnp.concatenate([kernel, _unit_constant_norm(prototypes).T], axis=1),
+            jnp.pad(bias, (0, self.num_clusters)),
+            self.precision,
+        )
+        attention = nn.sigmoid(heads[:, 0])
+        cluster_logits = self.cluster_temperature * heads[:, 1:] * _inverse_norm(embedding)
+        return StreamOutput(
+            per_snippet(cas),
+            attention.reshape(batch, num_snippets),
+            per_snippet(embedding),
+            per_snippet(cluster_logits),
+        )
+
+
+class _Affine(nn.Module):
+    """The kernel (inputs, outputs) and bias (outputs,) of a layer."""
+
+    inputs: int
+    outputs: int
+
+    @nn.compact
+    def __call__(self) -> tuple[jax.Array, jax.Array]:
+        init = _uniform_fan_in(self.inputs)
+        return (
+            self.param("kernel", init, (self.inputs, self.outputs)),
+            self.param("bias", init, (self.outputs,)),
+        )
 
 
 def calibrated_cas(outputs: Mapping[str, StreamOutput], *extra_foreground: jax.Array) -> jax.Array:
@@ -139,13 +175,14 @@ def weighted_prototypes(weights: jax.Array, embedding: jax.Array) -> jax.Array:
     The division by the weights' sum in Eq. (4) does not change a direction, and only directions are used.
 
     Args:
-        weights: (B, T, M) non-negative weights of each snippet for M prototypes.
+        weights: (B, T, M) non-negative weights of each snippet for M prototypes; no gradient.
         embedding: (B, T, H) embeddings E.
 
     Returns:
         (M, H) prototypes of length 1 (0 where all weights are).
     """
-    return _unit(jnp.einsum("btm,bth->mh", weights, embedding))
+    rows = embedding.reshape(-1, embedding.shape[-1])
+    return _unit(weighted_sums(weights.reshape(-1, weights.shape[-1]), rows))
 
 
 def cluster_classification_logits(
@@ -164,8 +201,10 @@ def cluster_classification_logits(
     """
     snippet_labels, attention_labels = jax.lax.stop_gradient((snippet_labels, attention_labels))
     sides = jnp.stack([attention_labels, 1 - attention_labels], axis=-1)
-    clusters = weighted_prototypes(snippet_labels, embedding)
-    return rho * clusters @ weighted_prototypes(sides, embedding).T
+    # One pass over the embeddings for both kinds of prototype.
+    prototypes = weighted_prototypes(jnp.concatenate([snippet_labels, sides], axis=-1), embedding)
+    clusters, foreground_background = prototypes[:-2], prototypes[-2:]
+    return rho * jnp.matmul(clusters, foreground_background.T, precision=jax.lax.Precision.HIGHEST)
 
 
 def normalize_prototypes(params: Mapping) -> dict:

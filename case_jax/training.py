@@ -1,7 +1,7 @@
 """The training state, one pure training step with both Sinkhorn solves in it, and the loop."""
 
+import contextlib
 import functools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,25 +10,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
-from case_jax import labeling, losses
+from case_jax import parallel
 from case_jax.config import CaseConfig
-from case_jax.data.samplers import plan_batches
-from case_jax.model import (
-    CaseNetwork,
-    calibrated_cas,
-    cluster_classification_logits,
-    normalize_prototypes,
-)
+from case_jax.data.host_batches import HostBatches, host_batches
+from case_jax.data.packed import PackedFeatures, pack
+from case_jax.data.samplers import gather_batch, plan_batch
+from case_jax.model import CaseNetwork, normalize_prototypes
+from case_jax.objective import joint_loss
 
 __all__ = [
     "NonFiniteLossError",
     "Report",
     "TrainState",
+    "TrainingSet",
     "create_train_state",
     "fit",
-    "gather_features",
     "make_optimizer",
+    "select_seed",
+    "stack_seeds",
+    "train_chunk",
     "train_step",
 ]
 
@@ -87,6 +89,19 @@ def create_train_state(
     )
 
 
+def stack_seeds(states: Sequence[TrainState]) -> TrainState:
+    """States of S seeds as one `TrainState`, every array with a leading axis S, for `fit` to train at once.
+
+    `select_seed` takes one seed's state out of it.
+    """
+    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *states)
+
+
+def select_seed(states: TrainState, seed: int) -> TrainState:
+    """One seed's state out of those of many seeds."""
+    return jax.tree.map(lambda array: array[seed], states)
+
+
 def train_step(
     state: TrainState, batch: Mapping[str, Mapping[str, jax.Array] | jax.Array]
 ) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -94,7 +109,7 @@ def train_step(
 
     Args:
         state: the state; its Q^C feeds this step's prior (Eq. 11).
-        batch: "features": stream name -> (B, T, D) float32; "labels": (B, G) float32 multi-hot.
+        batch: "features": stream name -> (B, T, D) float32 or bfloat16; "labels": (B, G) float32 multi-hot.
 
     Returns:
         The next state, and scalars: the weighted ``loss`` and its unweighted terms ``loss_video``,
@@ -116,11 +131,11 @@ def train_step(
         >>> int(state.step), state.cluster_labels.shape, bool(jnp.isfinite(metrics["loss"]))
         (1, (4, 2), True)
     """
-    config = state.config
     params = normalize_prototypes(state.params)
-    compute_loss = functools.partial(_loss, state=state, batch=batch)
-    grads, (metrics, cluster_labels) = jax.grad(compute_loss, has_aux=True)(params)
-    updates, opt_state = make_optimizer(config).update(grads, state.opt_state, params)
+    gradients, (metrics, cluster_labels) = jax.grad(joint_loss, has_aux=True)(
+        params, batch, state.cluster_labels, network=state.network, config=state.config
+    )
+    updates, opt_state = make_optimizer(state.config).update(gradients, state.opt_state, params)
     new_state = state.replace(
         step=state.step + 1,
         params=optax.apply_updates(params, updates),
@@ -130,160 +145,183 @@ def train_step(
     return new_state, metrics
 
 
-def _loss(params, *, state: TrainState, batch):
-    config, labels = state.config, batch["labels"]
-    outputs = state.network.apply({"params": params}, batch["features"])
-    streams = list(outputs.values())
+class TrainingSet(NamedTuple):
+    """All that training reads, on the device."""
 
-    selected = labeling.top_k_mask(calibrated_cas(outputs), config.top_k)
-    q_a = labeling.attention_labels(selected, labels)
-
-    terms = {
-        "video": _mean(losses.video_loss(out.cas, selected, labels) for out in streams),
-        "attention": sum(losses.attention_loss(out.attention, q_a, gamma=config.gamma) for out in streams),
-    }
-    extras = {}
-    q_c = state.cluster_labels
-    if config.scc:
-        snippets = _label_snippets(streams, state)
-        q_s = snippets.plan.reshape(streams[0].cluster_logits.shape)
-        terms["clustering"] = sum(losses.clustering_loss(out.cluster_logits, q_s) for out in streams)
-        extras["entropy_snippets"] = _mean_entropy(snippets.plan)
-        extras["marginal_error"] = snippets.marginal_error
-    if config.ccc:
-        class_logits = [
-            cluster_classification_logits(out.embedding, q_s, q_a, rho=config.rho) for out in streams
-        ]
-        q_c = labeling.cluster_labels(
-            _mean(class_logits),
-            q_a.mean() if config.ccc_marginal == "foreground" else None,
-            epsilon=config.epsilon,
-            num_iters=config.sinkhorn_iters,
-        ).plan
-        terms["cluster_classification"] = sum(
-            losses.cluster_classification_loss(logits, q_c) for logits in class_logits
-        )
-        extras["entropy_clusters"] = _mean_entropy(q_c)
-        extras["foreground_clusters"] = q_c[:, 0].mean()
-
-    loss = losses.total_loss(**terms, lambda_s=config.lambda_s, lambda_c=config.lambda_c)
-    metrics = {"loss": loss, **{f"loss_{name}": value for name, value in terms.items()}, **extras}
-    return loss, (metrics, q_c)
+    features: PackedFeatures  # of V videos
+    labels: jax.Array  # (V, G) float32 multi-hot video labels
 
 
-def _label_snippets(streams, state: TrainState):
-    """Q^S of a batch, from what the streams agree on (the means of their L^S and P^A)."""
-    config = state.config
-    # Without CCC nobody classifies the clusters, so there is nothing to build the prior from: Eq. (10).
-    with_prior = config.ccc and config.scc_prior
-    return labeling.snippet_cluster_labels(
-        _mean(out.cluster_logits for out in streams).reshape(-1, config.num_clusters),
-        _mean(out.attention for out in streams).reshape(-1),
-        state.cluster_labels[:, 0] if with_prior else None,
-        epsilon=config.epsilon,
-        num_iters=config.sinkhorn_iters,
-        sigma=config.sigma,
-        rank=config.prior_rank,
-    )
-
-
-def _mean(values):
-    values = list(values)
-    return sum(values) / len(values)
-
-
-def _mean_entropy(plan: jax.Array) -> jax.Array:
-    return jnp.mean(jnp.sum(jax.scipy.special.entr(plan), axis=-1))
-
-
-class Report(NamedTuple):
-    """What `fit` yields after some steps."""
-
-    step: int  # steps taken
-    state: TrainState
-    num_steps: int  # steps since the last report
-    metrics: dict[str, float]  # means over these steps
-
-
-def fit(
-    state: TrainState,
-    features: Sequence[Mapping[str, np.ndarray]],
-    labels: np.ndarray,
-    *,
-    num_steps: int | None = None,
-    report_every: int = 10,
-) -> Iterator[Report]:
-    """Trains, yielding now and then; resume by passing the state of any report.
+def train_chunk(
+    state: TrainState, training_set: TrainingSet, *, num_steps: int, mesh: Mesh | None = None
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Several steps in one program: draws, gathers and trains without the host. Pure.
 
     Args:
-        state: where to start.
-        features: per training video, stream name -> (T_v, D) float32, in host memory.
-        labels: (V, G) float32 multi-hot video labels.
-        num_steps: train until ``state.step`` reaches it; default ``state.config.num_steps``.
-        report_every: steps between reports; reports fall on its multiples and on the last step.
+        state: the state.
+        training_set: on the device.
+        num_steps: how many steps (static under jit).
+        mesh: the devices to divide every batch over (static under jit); default one.
 
-    Yields:
-        `Report`.
-
-    Raises:
-        NonFiniteLossError: at the first metric that is not finite.
-        ValueError: if there are fewer videos than a batch holds.
+    Returns:
+        The state after the last step, and the metrics of `train_step` with a leading axis of steps.
     """
-    config = state.config
-    num_steps = config.num_steps if num_steps is None else num_steps
-    streams = state.network.streams
-    lengths = jnp.asarray([len(video[streams[0]]) for video in features], jnp.int32)
-    jitted_step = jax.jit(train_step)
+    config, features = state.config, training_set.features
 
-    step = int(state.step)
-    while step < num_steps:
-        chunk = min(report_every - step % report_every, num_steps - step)
-        plan = plan_batches(
+    def one_step(state: TrainState, _):
+        plan = plan_batch(
             state.key,
-            step,
-            lengths,
-            num_steps=chunk,
+            state.step,
+            features.lengths,
             batch_size=config.batch_size,
             num_snippets=config.num_snippets,
             sampling=config.sampling,
         )
-        history = []
-        for videos, snippets in zip(np.asarray(plan.videos), np.asarray(plan.snippets)):
-            batch = {
-                "features": gather_features([features[v] for v in videos], snippets, streams),
-                "labels": labels[videos],
-            }
-            state, metrics = jitted_step(state, batch)
-            history.append(metrics)
-        yield Report(step + chunk, state, chunk, _summarize(history, first_step=step + 1))
-        step += chunk
+        if mesh is not None:  # before the gather: each device gathers its own part
+            plan = parallel.divide_batch(plan, mesh)
+        batch = {"features": gather_batch(features, plan), "labels": training_set.labels[plan.videos]}
+        return train_step(state, batch)
+
+    return jax.lax.scan(one_step, state, length=num_steps)
 
 
-def gather_features(
-    videos: Sequence[Mapping[str, np.ndarray]], snippets: np.ndarray, streams: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """Sampled snippets of some videos as a batch.
+def _train_chunk_of_seeds(states, training_set, *, num_steps, mesh=None):
+    chunk = functools.partial(train_chunk, num_steps=num_steps, mesh=mesh)
+    return jax.vmap(chunk, in_axes=(0, None))(states, training_set)
+
+
+_jitted_step = jax.jit(train_step, donate_argnums=0)
+_jitted_chunk = jax.jit(train_chunk, static_argnames=("num_steps", "mesh"), donate_argnums=0)
+_jitted_chunk_of_seeds = jax.jit(
+    _train_chunk_of_seeds, static_argnames=("num_steps", "mesh"), donate_argnums=0
+)
+
+
+class Report(NamedTuple):
+    """What `fit` yields after some steps. Of many seeds, every metric is an (S,) array."""
+
+    step: int  # steps taken
+    state: TrainState
+    num_steps: int  # steps since the last report
+    metrics: dict[str, float | np.ndarray]  # means over these steps
+
+
+def fit(
+    state: TrainState,
+    features: PackedFeatures | Sequence[Mapping[str, np.ndarray]],
+    labels: np.ndarray,
+    *,
+    num_steps: int | None = None,
+    report_every: int = 10,
+    mesh: Mesh | None = None,
+    on_device: bool = True,
+    num_workers: int = 0,
+) -> Iterator[Report]:
+    """Trains, yielding now and then; resume by passing the state of any report.
+
+    The steps of a report run as one program, and the next ones start before a report is handed out, so
+    that the device works while the caller does. Batches follow from the state alone, so every way of
+    feeding and any number of devices trains on the same ones.
 
     Args:
-        videos: per video, stream name -> (T_v, D).
-        snippets: (B, T) int positions.
-        streams: which streams, in order.
+        state: where to start; of many seeds (`stack_seeds`), all of them train at once.
+        features: of the training videos: packed, or per video stream name -> (T_v, D).
+        labels: (V, G) float32 multi-hot video labels.
+        num_steps: train until ``state.step`` reaches it; default ``state.config.num_steps``.
+        report_every: steps between reports; reports fall on its multiples and on the last step.
+        mesh: the devices to divide batches over, `case_jax.parallel.make_mesh`; default the first one.
+        on_device: keep all features on every device. Otherwise the host gathers batches ahead of time
+            from ``features``, which must then be given per video; of one seed only.
+        num_workers: processes that gather, if not ``on_device``; see `host_batches`.
 
-    Returns:
-        Stream name -> (B, T, D).
+    Yields:
+        `Report`. Its state is a copy that stays valid.
+
+    Raises:
+        NonFiniteLossError: at the first metric that is not finite.
+        ValueError: if there are fewer videos than a batch holds, or a batch does not divide evenly.
     """
-    return {name: np.stack([video[name][rows] for video, rows in zip(videos, snippets)]) for name in streams}
+    config = state.config
+    num_steps = config.num_steps if num_steps is None else num_steps
+    mesh = parallel.make_mesh(jax.local_devices()[:1]) if mesh is None else mesh
+    if config.batch_size % mesh.size:
+        raise ValueError(f"a batch of {config.batch_size} cannot be divided over {mesh.size} devices")
+    step = int(np.max(jax.device_get(parallel.local_copy(state.step))))
+    feed = _feed_from_device if on_device else functools.partial(_feed_from_host, num_workers=num_workers)
+
+    running = parallel.replicate(state, mesh)
+    running = jax.tree.map(jnp.copy, running)  # what runs is given away at every call
+    unreported = None
+    with feed(state, features, labels, mesh=mesh, steps=range(step, num_steps)) as advance:
+        while step < num_steps:
+            length = min(report_every - step % report_every, num_steps - step)
+            running, metrics = advance(running, length)
+            step += length
+            ahead = (step, jax.tree.map(jnp.copy, running), length, metrics)
+            if unreported is not None:
+                yield _report(*unreported)
+            unreported = ahead
+        if unreported is not None:
+            yield _report(*unreported)
 
 
-def _summarize(history: list[dict[str, jax.Array]], *, first_step: int) -> dict[str, float]:
-    history = jax.device_get(history)
-    losses_first = sorted(history[0], key=lambda name: (not name.startswith("loss"), name))
-    for offset, metrics in enumerate(history):
-        for name in losses_first:
-            value = metrics[name]
-            if not math.isfinite(value):
-                raise NonFiniteLossError(
-                    f"{name} is {float(value)} at step {first_step + offset}; expected a finite number "
-                    "(is the learning rate too high, or are the features on a very large scale?)"
-                )
-    return {name: float(np.mean([m[name] for m in history])) for name in history[0]}
+@contextlib.contextmanager
+def _feed_from_device(state, features, labels, *, mesh, steps):
+    """Advances a state by a number of steps, with everything on the device."""
+    del steps
+    if not isinstance(features, PackedFeatures):
+        features = pack(features, state.network.streams, state.config.feature_dtype)
+    training_set = parallel.replicate(TrainingSet(features, np.asarray(labels)), mesh)
+    chunk = _jitted_chunk_of_seeds if state.step.ndim else _jitted_chunk
+    yield lambda state, length: chunk(state, training_set, num_steps=length, mesh=mesh)
+
+
+@contextlib.contextmanager
+def _feed_from_host(state, features, labels, *, mesh, steps, num_workers):
+    """The same, from batches that the host gathers."""
+    if state.step.ndim:
+        raise ValueError("many seeds at once need their features on the device")
+    config, streams = state.config, state.network.streams
+    batches = HostBatches(
+        key_data=np.asarray(jax.random.key_data(state.key)),
+        videos=features,
+        labels=np.asarray(labels),
+        lengths=np.array([len(video[streams[0]]) for video in features], np.int32),
+        streams=streams,
+        batch_size=config.batch_size,
+        num_snippets=config.num_snippets,
+        sampling=config.sampling,
+        shard=jax.process_index(),
+        num_shards=jax.process_count(),
+    )
+    batches = host_batches(batches, steps.start, steps.stop, num_workers=num_workers)
+
+    def advance(state, length):
+        history = []
+        for _ in range(length):
+            state, metrics = _jitted_step(state, parallel.from_local_batch(next(batches), mesh))
+            history.append(metrics)
+        return state, history
+
+    with contextlib.closing(batches):
+        yield advance
+        next(batches, None)  # workers that come to the end clean up better than those that are stopped
+
+
+def _report(step: int, state: TrainState, num_steps: int, metrics) -> Report:
+    """Waits for a chunk's metrics and takes their means, unless one is not finite."""
+    metrics = jax.device_get(parallel.local_copy(metrics))
+    if isinstance(metrics, list):
+        metrics = {name: np.stack([row[name] for row in metrics]) for name in metrics[0]}
+    # Losses first: a loss that blew up explains the other metrics.
+    for name in sorted(metrics, key=lambda name: (not name.startswith("loss"), name)):
+        broken = np.argwhere(~np.isfinite(metrics[name]))
+        if len(broken):
+            *seed, offset = broken[np.argmin(broken[:, -1])].tolist()
+            raise NonFiniteLossError(
+                f"{name}{f' of seed {seed[0]}' if seed else ''} is {metrics[name][(*seed, offset)]} at step "
+                f"{step - num_steps + offset + 1}; expected a finite number (is the learning rate too high, "
+                "or are the features on a very large scale?)"
+            )
+    means = {name: values.mean(axis=-1, dtype=np.float64) for name, values in metrics.items()}
+    return Report(step, state, num_steps, {n: m if m.ndim else float(m) for n, m in means.items()})

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from case_jax.checkpoints import CheckpointStore
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import Dataset, DatasetInfo
 from case_jax.data.files import read_json, write_text_atomically
 from case_jax.errors import InputError
+from case_jax.parallel import replicate
 from case_jax.training import TrainState, create_train_state
 
 __all__ = ["RunSettings", "Workdir"]
@@ -88,6 +90,10 @@ class Workdir:
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
+
+    def of_seed(self, seed: int) -> "Workdir":
+        """Where the run of one of many seeds lives."""
+        return Workdir(self.path / f"seed_{seed}")
 
     @property
     def checkpoints(self) -> Path:
@@ -176,11 +182,14 @@ class Workdir:
         text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
         write_text_atomically(self._metrics, text)
 
-    def load(self, which: Literal["best", "last"] = "best") -> tuple[RunSettings, TrainState]:
+    def load(
+        self, which: Literal["best", "last"] = "best", *, mesh: Mesh | None = None
+    ) -> tuple[RunSettings, TrainState]:
         """Restores a trained state.
 
         Args:
             which: "best" by average mAP, or "last".
+            mesh: devices to put it on; default the first one. Several hosts must all call this, with one.
 
         Returns:
             The run's settings and the state.
@@ -195,7 +204,8 @@ class Workdir:
             step = store.best_step if which == "best" else store.latest_step
             if step is None:
                 raise InputError(f"{self.checkpoints}: holds no checkpoint; expected one from training")
-            return settings, store.restore(settings.fresh_state(), step)
+            template = settings.fresh_state()
+            return settings, store.restore(template if mesh is None else replicate(template, mesh), step)
 
 
 def _flatten(content: Any, prefix: str = "") -> dict[str, Any]:

@@ -6,26 +6,29 @@ With --mode=evaluate the test-time flags (proposals, soft-NMS, clustering-assist
 what was trained; --workdir keeps its own settings.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import time
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 from rich.console import Console
 from rich.text import Text
 
+from case_jax import parallel
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import Dataset
 from case_jax.data.synthetic import make_synthetic_dataset
 from case_jax.data.thumos import load_dataset
 from case_jax.errors import InputError
-from case_jax.evaluation import evaluate_predictions, predict
+from case_jax.evaluation import Evaluator
 from case_jax.localization.detection_map import DetectionMap
-from case_jax.report.tables import map_table
+from case_jax.report.tables import map_table, seeds_table
 from case_jax.training import NonFiniteLossError, TrainState
 from case_jax.workdir import RunSettings, Workdir
-from experiments import cli
-from experiments.train import describe, train
+from experiments import cli, hardware
+from experiments.train import Hardware, Run, describe, train
 
 flags.DEFINE_string("data_dir", None, "data set in the THUMOS14 layout (README, Real data)")
 flags.DEFINE_boolean("synthetic", False, "use the embedded synthetic data set, not --data_dir")
@@ -41,11 +44,19 @@ flags.DEFINE_integer(
     0,
     "initial parameters, shuffling and sampling follow from it",
     lower_bound=0,
-    upper_bound=2**32 - 1,
+    upper_bound=2**31 - 1,
+)
+flags.DEFINE_integer(
+    "num_seeds",
+    1,
+    "train this many seeds at once, from --seed on, each in a folder of its own in --workdir",
+    lower_bound=1,
+    upper_bound=1024,
 )
 flags.DEFINE_integer("eval_every", 50, "steps between evaluations", lower_bound=1)
 flags.DEFINE_string("tiou", "0.1:0.7:0.1", 'tIoU thresholds, "first:last:step" or "a,b,c"')
 flags.DEFINE_boolean("report", True, "write report.html at the end (needs the extra 'plots')")
+hardware.define_flags()
 cli.define_config_flags()
 FLAGS = flags.FLAGS
 
@@ -65,44 +76,65 @@ _TEST_TIME = (
 
 
 def main() -> None:
-    console = Console(soft_wrap=True, markup=False)
+    console = Console(soft_wrap=True, markup=False, quiet=not hardware.is_first_process())
     config = cli.config_from_flags()
-    workdir = Workdir(cli.require("workdir", "a folder for the run"))
+    base = Workdir(cli.require("workdir", "a folder for the run"))
     tiou = cli.tiou_from_flags()
     if FLAGS.report and not all(importlib.util.find_spec(name) for name in ("jinja2", "matplotlib")):
         raise InputError(
             "--report: needs jinja2 and matplotlib; expected pip install '.[plots]', or --noreport"
         )
-    dataset = _load(console)
-    if FLAGS.mode == "train" and len(dataset.train.videos) < config.batch_size:
+    hardware.check_flags(num_seeds=FLAGS.num_seeds)
+    dataset = _load(config, console)
+    training = FLAGS.mode == "train"
+    if training and len(dataset.train.videos) < config.batch_size:
         raise InputError(
             f"--batch_size: is {config.batch_size}; expected at most the {len(dataset.train.videos)} "
             "training videos"
         )
-    settings = RunSettings.of(config, dataset, seed=FLAGS.seed, eval_every=FLAGS.eval_every, tiou=tiou)
+    runs = []
+    for seed in range(FLAGS.seed, FLAGS.seed + FLAGS.num_seeds):
+        settings = RunSettings.of(config, dataset, seed=seed, eval_every=FLAGS.eval_every, tiou=tiou)
+        runs.append(Run(settings, base if FLAGS.num_seeds == 1 else base.of_seed(seed)))
+        if training and hardware.is_first_process():
+            runs[-1].workdir.begin(settings)
 
     began = time.perf_counter()
-    if FLAGS.mode == "train":
-        workdir.begin(settings)
-        try:
-            train(settings, dataset, workdir, console)
-        except NonFiniteLossError as error:
-            raise InputError(f"--learning_rate: is {config.learning_rate}; {error}") from None
-    seconds = time.perf_counter() - began
-    results, best = _evaluate(workdir, dataset, console)
+    with hardware.connected(config, console) as where:
+        if training:
+            try:
+                train(runs, dataset, where, console)
+            except NonFiniteLossError as error:
+                raise InputError(f"--learning_rate: is {config.learning_rate}; {error}") from None
+        seconds = time.perf_counter() - began if training else 0.0
+        results, best = _evaluate(runs, dataset, where, console)
+    if not hardware.is_first_process():
+        return
     if FLAGS.synthetic:
         console.print("synthetic data: these figures say nothing about real video")
-    print(map_table(results))
-    if FLAGS.report and best.config != workdir.settings().config:
-        print(f"\nother settings than the run's: {workdir.report} is left as it is")
-    elif FLAGS.report:
-        from case_jax.report.html import write_report  # matplotlib takes a second to import
-
-        path = write_report(workdir, dataset, best, results, seconds=seconds, synthetic=FLAGS.synthetic)
-        print(f"\nreport: {path}")
+    if len(runs) == 1:
+        print(map_table(*results.values()))
+    else:
+        print(seeds_table(results))
+    for run, state in zip(runs, best):
+        _report(run, dataset, state, results[run.settings.seed], seconds)
 
 
-def _load(console: Console) -> Dataset:
+def _report(
+    run: Run, dataset: Dataset, state: TrainState, results: Mapping[str, DetectionMap], seconds: float
+) -> None:
+    if not FLAGS.report:
+        return
+    if state.config != run.workdir.settings().config:
+        print(f"\nother settings than the run's: {run.workdir.report} is left as it is")
+        return
+    from case_jax.report.html import write_report  # matplotlib takes a second to import
+
+    path = write_report(run.workdir, dataset, state, results, seconds=seconds, synthetic=FLAGS.synthetic)
+    print(f"\nreport: {path}")
+
+
+def _load(config: CaseConfig, console: Console) -> Dataset:
     if FLAGS.synthetic:
         if FLAGS.data_dir:
             raise InputError("--data_dir: contradicts --synthetic; expected one of the two")
@@ -110,29 +142,40 @@ def _load(console: Console) -> Dataset:
         return make_synthetic_dataset()
     data_dir = cli.require("data_dir", "a data set's folder, or --synthetic")
     with console.status(Text(f"reading {data_dir}")):
-        return load_dataset(data_dir)
+        return load_dataset(data_dir, in_memory=FLAGS.feature_store == "device", dtype=config.feature_dtype)
 
 
 def _evaluate(
-    workdir: Workdir, dataset: Dataset, console: Console
-) -> tuple[dict[str, DetectionMap], TrainState]:
-    """Scores the last and the best checkpoint: mAP by their names in the table, and the best state."""
-    results = {}
-    for which in ("last", "best"):
-        settings, state = workdir.load(which)
-        if (settings.info, settings.stream_widths) != (dataset.info, dataset.stream_widths):
-            raise InputError(
-                f"{workdir.path}: was trained on other classes, streams or widths; expected those of the "
-                "data set given"
-            )
-        if FLAGS.mode == "evaluate" and which == "last":
-            describe(settings, state, dataset, console)
-        if FLAGS.mode == "evaluate":
-            state = state.replace(config=_test_time_config(settings.config))
-        predictions = predict(state, dataset.test.videos, dataset.info)
-        title = f"{which} (step {int(state.step)})"
-        results[title] = evaluate_predictions(predictions, dataset.test, cli.tiou_from_flags())
-    return results, state
+    runs: Sequence[Run], dataset: Dataset, where: Hardware, console: Console
+) -> tuple[dict[int, dict[str, DetectionMap]], list[TrainState]]:
+    """Scores the last and the best checkpoint of every run: mAP by seed and title, and the best states."""
+    results, best = {}, []
+    with contextlib.ExitStack() as stack:
+        evaluator = None
+        for run in runs:
+            of_run = results[run.settings.seed] = {}
+            for which in ("last", "best"):
+                settings, state = run.workdir.load(which, mesh=where.mesh)
+                if (settings.info, settings.stream_widths) != (dataset.info, dataset.stream_widths):
+                    raise InputError(
+                        f"{run.workdir.path}: was trained on other classes, streams or widths; expected "
+                        "those of the data set given"
+                    )
+                if not hardware.is_first_process():
+                    continue
+                state = parallel.local_copy(state)
+                if FLAGS.mode == "evaluate":
+                    if not results[runs[0].settings.seed]:
+                        describe(settings, state, dataset, console)
+                    state = state.replace(config=_test_time_config(settings.config))
+                if evaluator is None:
+                    evaluator = stack.enter_context(
+                        Evaluator(dataset.test, dataset.info, state.config, on_device=where.on_device)
+                    )
+                title = f"{which} (step {int(state.step)})"
+                of_run[title] = evaluator.map_of(evaluator.detect(state), cli.tiou_from_flags())
+            best.append(state)
+    return results, best
 
 
 def _test_time_config(trained: CaseConfig) -> CaseConfig:

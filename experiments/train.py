@@ -1,84 +1,236 @@
-"""One training run in a workdir: train, evaluate now and then, keep the best, resume where it stopped."""
+"""Training in a workdir: evaluate meanwhile, keep the best, resume where it stopped; one seed or many."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from case_jax import parallel
 from case_jax.checkpoints import CheckpointStore
 from case_jax.data.dataset import Dataset
-from case_jax.evaluation import evaluate_predictions, predict
-from case_jax.localization.detections import write_predictions
+from case_jax.evaluation import Evaluation, Evaluator
+from case_jax.localization.detections import to_activitynet, write_predictions
 from case_jax.model import count_macs, count_parameters
-from case_jax.training import Report, TrainState, fit
+from case_jax.training import Report, TrainState, fit, select_seed, stack_seeds
 from case_jax.workdir import RunSettings, Workdir
 
-__all__ = ["describe", "train"]
+__all__ = ["Hardware", "Run", "describe", "train"]
 
 
-def train(settings: RunSettings, dataset: Dataset, workdir: Workdir, console: Console) -> None:
-    """Trains to ``settings.config.num_steps``; a run that was interrupted goes on from its last checkpoint.
+class Hardware(NamedTuple):
+    """Where and how to compute; nothing here changes a result."""
+
+    mesh: Mesh  # devices that every batch is divided over
+    on_device: bool = True  # features on every device; otherwise the host gathers batches from disk
+    num_workers: int = 0  # processes that gather batches, if not on_device
+    eval_workers: int = 0  # processes of the numpy stage of evaluation
+
+
+class Run(NamedTuple):
+    """One seed's run."""
+
+    settings: RunSettings
+    workdir: Workdir  # must have begun with these settings
+
+
+def train(runs: Sequence[Run], dataset: Dataset, hardware: Hardware, console: Console) -> None:
+    """Trains all runs at once to ``num_steps``; what was interrupted goes on from its last checkpoint.
 
     An evaluation writes `predictions.json` if it is the best one, then its line in `metrics.jsonl`, then
     the checkpoint. A run interrupted in between goes back to the checkpoint before, drops the lines after
     it, and comes to the same result again.
 
+    Where there are several hosts, every one of them calls this; the first one evaluates and writes.
+
     Args:
-        settings: what to run.
+        runs: of the same settings but for their seeds.
         dataset: on what.
-        workdir: where; must have begun with the same settings.
+        hardware: where.
         console: for progress.
     """
-    config, info = settings.config, settings.info
-    state = settings.fresh_state()
-    describe(settings, state, dataset, console)
-    with (
-        CheckpointStore(workdir.checkpoints) as store,
-        _event_writer(workdir, console) as write_events,
-        _progress(console, config.num_steps) as show,
-    ):
-        if store.latest_step is not None:
-            state = store.restore(state, store.latest_step)
-            console.print(f"going on from step {int(state.step)}")
-        rows = [row for row in workdir.metrics() if row["step"] <= int(state.step)]
+    settings = runs[0].settings
+    config, eval_every = settings.config, settings.eval_every
+    with contextlib.ExitStack() as stack:
+        stores = [stack.enter_context(CheckpointStore(run.workdir.checkpoints)) for run in runs]
+        state = _start(runs, stores, hardware.mesh)
+        describe(settings, _one_seed(state, 0), dataset, console)
+        step = int(np.max(parallel.local_copy(state.step)))
+        if step:
+            console.print(f"going on from step {step}")
+        evaluator = stack.enter_context(_evaluator(settings, dataset, hardware))
+        records = [
+            stack.enter_context(_recording(run, store, step, console, title=len(runs) > 1))
+            for run, store in zip(runs, stores)
+        ]
+        show = stack.enter_context(_progress(console, config.num_steps))
+        train_videos = [video.features for video in dataset.train.videos]
         reports = fit(
             state,
-            [video.features for video in dataset.train.videos],
-            dataset.train.video_labels(info.classes),
-            report_every=_report_every(settings.eval_every),
+            dataset.train.pack(settings.info.streams, config.feature_dtype)
+            if hardware.on_device
+            else train_videos,
+            dataset.train.video_labels(settings.info.classes),
+            report_every=_report_every(eval_every),
+            mesh=hardware.mesh,
+            on_device=hardware.on_device,
+            num_workers=hardware.num_workers,
         )
-        losses = _RunningMeans()
+        pending = None
         for report in reports:
-            losses.add(report)
-            best = max((row["average"] for row in rows), default=None)
-            show(report.step, report.metrics["loss"], best)
-            if report.step % settings.eval_every and report.step != config.num_steps:
+            for seed, record in enumerate(records):
+                record.add(_one_seed_report(report, seed))
+            # Several hosts must agree on when they talk to each other, so there nobody looks ahead.
+            if pending is not None and jax.process_count() == 1 and pending.done():
+                pending = pending.finish()
+            show(report.step, float(np.mean(report.metrics["loss"])), [r.best for r in records])
+            if report.step % eval_every and report.step != config.num_steps:
                 continue
+            if pending is not None:
+                pending = pending.finish()
+            pending = _Pending(report.step, report.state, records, evaluator)
+        if pending is not None:
+            pending.finish()
+            show(config.num_steps, float(np.mean(report.metrics["loss"])), [r.best for r in records])
 
-            predictions = predict(report.state, dataset.test.videos, info)
-            result = evaluate_predictions(predictions, dataset.test, settings.tiou)
-            rows.append(
-                {
-                    "step": report.step,
-                    "losses": losses.take(),
-                    "tiou": result.tiou.tolist(),
-                    "map": result.per_tiou.tolist(),
-                    "average": result.average,
-                }
-            )
-            if best is None or result.average > best:
-                write_predictions(workdir.predictions, predictions)
-            workdir.write_metrics(rows)
-            store.save(report.state, average=result.average)
-            write_events(rows[-1])
-            console.print(
-                f"step {report.step:>6}  loss {rows[-1]['losses']['loss']:.4f}  "
-                f"average mAP {100 * result.average:.2f} %"
-                + ("  best so far" if best is None or result.average > best else ""),
-                highlight=False,
-            )
+
+def _start(runs: Sequence[Run], stores: Sequence[CheckpointStore], mesh: Mesh) -> TrainState:
+    """The state of all runs at the latest step that all of them have saved, on every device."""
+    fresh = [parallel.replicate(run.settings.fresh_state(), mesh) for run in runs]
+    common = set.intersection(*(set(store.steps) for store in stores))
+    if common:
+        fresh = [store.restore(state, max(common)) for store, state in zip(stores, fresh)]
+    return fresh[0] if len(fresh) == 1 else stack_seeds(fresh)
+
+
+def _evaluator(settings: RunSettings, dataset: Dataset, hardware: Hardware):
+    """On the first host; the others have nothing to evaluate."""
+    if jax.process_index():
+        return contextlib.nullcontext()
+    return Evaluator(
+        dataset.test,
+        settings.info,
+        settings.config,
+        num_workers=hardware.eval_workers,
+        on_device=hardware.on_device,
+    )
+
+
+def _one_seed(state: TrainState, seed: int) -> TrainState:
+    return select_seed(state, seed) if state.step.ndim else state
+
+
+def _one_seed_report(report: Report, seed: int) -> Report:
+    if not report.state.step.ndim:
+        return report
+    return report._replace(metrics={name: float(v[seed]) for name, v in report.metrics.items()})
+
+
+class _Pending:
+    """The evaluation of a step, whose numpy stage may still be going on."""
+
+    def __init__(
+        self, step: int, state: TrainState, records: Sequence["_Record"], evaluator: Evaluator | None
+    ):
+        self._step, self._records, self._evaluator = step, records, evaluator
+        self._losses = [record.take_losses() for record in records]
+        self._states = [_one_seed(state, seed) for seed in range(len(records))]
+        self._evaluations: list[Evaluation] = []
+        if evaluator is not None:
+            self._evaluations = [evaluator.start(parallel.local_copy(state)) for state in self._states]
+
+    def done(self) -> bool:
+        """Whether `finish` would not wait."""
+        return all(evaluation.done() for evaluation in self._evaluations)
+
+    def finish(self) -> None:
+        """Waits, and records what came out."""
+        for i, (record, state, losses) in enumerate(zip(self._records, self._states, self._losses)):
+            if self._evaluator is None:
+                record.follow(state)
+            else:
+                record.evaluated(self._step, state, losses, self._evaluations[i], self._evaluator)
+
+
+class _Record:
+    """What one run writes."""
+
+    def __init__(
+        self, run: Run, store: CheckpointStore, step: int, write_events, console: Console, title: bool
+    ):
+        self._run, self._store, self._write_events, self._console = run, store, write_events, console
+        self._title = f"seed {run.settings.seed:>3}  " if title else ""
+        self._rows = [row for row in run.workdir.metrics() if row["step"] <= step]
+        self._reports: list[Report] = []
+
+    @property
+    def best(self) -> float | None:
+        """The highest average mAP so far."""
+        return max((row["average"] for row in self._rows), default=None)
+
+    def add(self, report: Report) -> None:
+        """Notes the losses of some steps."""
+        self._reports.append(report)
+
+    def take_losses(self) -> dict[str, float]:
+        """Means of the losses since they were last taken."""
+        reports, self._reports = self._reports, []
+        steps = sum(report.num_steps for report in reports)
+        return {
+            name: sum(report.num_steps * report.metrics[name] for report in reports) / steps
+            for name in reports[0].metrics
+        }
+
+    def evaluated(
+        self, step: int, state: TrainState, losses: Mapping[str, float], evaluation: Evaluation, by: Evaluator
+    ) -> None:
+        """Writes the evaluation of a step."""
+        settings, workdir = self._run.settings, self._run.workdir
+        detections = evaluation.detections()
+        result = by.map_of(detections, settings.tiou)
+        best = self.best is None or result.average > self.best
+        row = {
+            "step": step,
+            "losses": losses,
+            "tiou": result.tiou.tolist(),
+            "map": result.per_tiou.tolist(),
+            "average": result.average,
+        }
+        if best:
+            write_predictions(workdir.predictions, to_activitynet(detections, settings.info.classes))
+        self._rows.append(row)
+        workdir.write_metrics(self._rows)
+        self._save(state, result.average)
+        self._write_events(row)
+        outcome = f"average mAP {100 * result.average:.2f} %" + ("  best so far" if best else "")
+        line = f"{self._title}step {step:>6}  loss {losses['loss']:.4f}  {outcome}"
+        self._console.print(line, highlight=False)
+
+    def follow(self, state: TrainState) -> None:
+        """On another host than the first: takes part in saving what that one evaluated."""
+        self._save(state, 0.0)
+
+    def _save(self, state: TrainState, average: float) -> None:
+        if jax.process_count() > 1:
+            told = multihost_utils.broadcast_one_to_all(np.float32(average))
+            average = float(told) if jax.process_index() else average
+        self._store.save(state, average=average)
+
+
+@contextlib.contextmanager
+def _recording(
+    run: Run, store: CheckpointStore, step: int, console: Console, *, title: bool
+) -> Iterator[_Record]:
+    with contextlib.ExitStack() as stack:
+        write_events = None
+        if not jax.process_index():
+            write_events = stack.enter_context(_event_writer(run.workdir, console))
+        yield _Record(run, store, step, write_events, console, title)
 
 
 def describe(settings: RunSettings, state: TrainState, dataset: Dataset, console: Console) -> None:
@@ -106,24 +258,6 @@ def _report_every(eval_every: int) -> int:
     return max(d for d in range(1, 11) if eval_every % d == 0)
 
 
-class _RunningMeans:
-    """Means of the losses since they were last taken."""
-
-    def __init__(self):
-        self._reports: list[Report] = []
-
-    def add(self, report: Report) -> None:
-        self._reports.append(report)
-
-    def take(self) -> dict[str, float]:
-        reports, self._reports = self._reports, []
-        steps = sum(report.num_steps for report in reports)
-        return {
-            name: sum(report.num_steps * report.metrics[name] for report in reports) / steps
-            for name in reports[0].metrics
-        }
-
-
 @contextlib.contextmanager
 def _progress(console: Console, num_steps: int) -> Iterator[Any]:
     columns = (
@@ -136,8 +270,10 @@ def _progress(console: Console, num_steps: int) -> Iterator[Any]:
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("training", total=num_steps, status="compiling")
 
-        def show(step: int, loss: float, best: float | None) -> None:
-            status = f"loss {loss:.3f}" + ("" if best is None else f"  best mAP {100 * best:.1f} %")
+        def show(step: int, loss: float, best: Sequence[float | None]) -> None:
+            known = [b for b in best if b is not None]
+            mean = f"  best mAP {100 * sum(known) / len(known):.1f} %" if known else ""
+            status = f"loss {loss:.3f}{mean}"
             progress.update(task, completed=step, status=status)
 
         yield show

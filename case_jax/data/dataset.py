@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from case_jax.data.packed import DTYPES, PackedFeatures, pack
+
 __all__ = ["Annotation", "Dataset", "DatasetInfo", "Split", "Video", "as_entries"]
 
 
@@ -43,7 +45,7 @@ class Video(NamedTuple):
     """One untrimmed video."""
 
     name: str
-    features: Mapping[str, np.ndarray]  # stream -> (T_v, D) float32
+    features: Mapping[str, np.ndarray]  # stream -> (T_v, D), float32 unless asked for otherwise
     annotations: tuple[Annotation, ...]  # of test videos for scoring; of training videos only labels are used
 
     @property
@@ -58,11 +60,19 @@ class Split:
 
     subset: str
     videos: tuple[Video, ...]
+    packed: PackedFeatures | None = None  # where the videos' features lie together, if they do
 
     @property
     def num_instances(self) -> int:
         """Annotated action instances in all videos."""
         return sum(len(video.annotations) for video in self.videos)
+
+    def pack(self, streams: Sequence[str], dtype: str = "float32") -> PackedFeatures:
+        """The features of all videos in one array per stream; a copy only if they do not lie so already."""
+        packed = self.packed
+        if packed is not None and all(packed.rows[name].dtype == DTYPES[dtype] for name in streams):
+            return packed
+        return pack([video.features for video in self.videos], streams, dtype)
 
     def video_labels(self, classes: Sequence[str]) -> np.ndarray:
         """(V, G) float32 multi-hot labels Y: all that training sees of the annotations."""

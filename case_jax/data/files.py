@@ -11,7 +11,18 @@ import numpy as np
 
 from case_jax.errors import InputError
 
-__all__ = ["as_number", "as_segment", "read_features", "read_json", "read_names", "write_text_atomically"]
+__all__ = [
+    "as_number",
+    "as_segment",
+    "check_finite",
+    "open_features",
+    "read_features",
+    "read_json",
+    "read_names",
+    "write_text_atomically",
+]
+
+_FEATURES = "expected a .npy file with a (snippets, channels) array of numbers"
 
 
 def read_json(path: str | os.PathLike) -> Any:
@@ -86,43 +97,76 @@ def read_names(path: str | os.PathLike) -> list[str]:
     return list(names)
 
 
-def read_features(path: str | os.PathLike) -> np.ndarray:
-    """Reads one video's snippet features from one stream's .npy file.
+def open_features(path: str | os.PathLike) -> np.ndarray:
+    """Opens one video's snippet features from one stream's .npy file, without reading them.
 
     Args:
         path: a .npy file holding a (T_v, D) array of real numbers. Nothing in it is ever unpickled.
 
     Returns:
-        (T_v, D) float32, C order.
+        (T_v, D) memory map, of the file's dtype; its values are not checked.
 
     Raises:
-        InputError: if it is missing, unreadable, not two-dimensional, empty, not numeric or not finite.
+        InputError: if it is missing, unreadable, not two-dimensional, empty or not numeric.
     """
-    expected = "expected a .npy file with a (snippets, channels) array of numbers"
     try:
         with np.errstate(over="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a header may promise more than fits in any integer
             features = np.load(path, allow_pickle=False, mmap_mode="r")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; {expected}") from None
+        raise InputError(f"{path}: no such file; {_FEATURES}") from None
     except Exception as error:  # a damaged header makes numpy raise nearly anything
-        raise InputError(f"{path}: cannot be read ({_one_line(error)}); {expected}") from None
+        raise InputError(f"{path}: cannot be read ({_one_line(error)}); {_FEATURES}") from None
     if not isinstance(features, np.ndarray):
         features.close()
-        raise InputError(f"{path}: is an archive of several arrays; {expected}")
+        raise InputError(f"{path}: is an archive of several arrays; {_FEATURES}")
     if features.dtype.kind not in "fiu":
-        raise InputError(f"{path}: holds {features.dtype} values; {expected}")
+        raise InputError(f"{path}: holds {features.dtype} values; {_FEATURES}")
     if features.ndim != 2 or 0 in features.shape:
-        raise InputError(f"{path}: has shape {features.shape}; {expected}")
+        raise InputError(f"{path}: has shape {features.shape}; {_FEATURES}")
+    return features
+
+
+def read_features(path: str | os.PathLike, out: np.ndarray | None = None) -> np.ndarray:
+    """Reads one video's snippet features from one stream's .npy file.
+
+    Args:
+        path: as `open_features`.
+        out: (T_v, D) float array to read into; default a new float32 one.
+
+    Returns:
+        (T_v, D), ``out`` or float32 in C order.
+
+    Raises:
+        InputError: as `open_features`, and if a value is not finite.
+    """
+    opened = open_features(path)
+    if out is None:
+        out = np.empty(opened.shape, np.float32)
     with np.errstate(over="ignore"):  # an overflow shows as infinite below
-        features = np.array(features, dtype=np.float32, order="C")
+        out[:] = opened.astype(np.float32, copy=False)
+    check_finite(out, path)
+    return out
+
+
+def check_finite(features: np.ndarray, path: str | os.PathLike, snippets: np.ndarray | None = None) -> None:
+    """Refuses values that are not finite.
+
+    Args:
+        features: (T, D) of a file.
+        path: the file to blame.
+        snippets: (T,) position in the file of each row; default 0 .. T-1.
+
+    Raises:
+        InputError: naming the first such value.
+    """
     finite = np.isfinite(features)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
+        snippet = row if snippets is None else snippets[row]
         raise InputError(
-            f"{path}: snippet {row}, channel {column} is {features[row, column]}; expected finite numbers"
+            f"{path}: snippet {snippet}, channel {column} is {features[row, column]}; expected finite numbers"
         )
-    return features
 
 
 def write_text_atomically(path: str | os.PathLike, text: str) -> None:

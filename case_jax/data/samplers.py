@@ -9,8 +9,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from case_jax.data.packed import PackedFeatures
+
 __all__ = [
     "BatchPlan",
+    "gather_batch",
+    "plan_batch",
     "plan_batches",
     "sample_snippets",
     "stratified_indices",
@@ -19,10 +23,10 @@ __all__ = [
 
 
 class BatchPlan(NamedTuple):
-    """What a run of consecutive steps reads; S steps, B videos a batch, T snippets a video."""
+    """What a step reads: B videos, T snippets of each. Several steps' plans have a leading axis S."""
 
-    videos: jax.Array  # (S, B) int32 positions in the training set
-    snippets: jax.Array  # (S, B, T) int32 snippet positions in each video
+    videos: jax.Array  # (B,) int32 positions in the training set
+    snippets: jax.Array  # (B, T) int32 snippet positions in each video
 
 
 def uniform_indices(length: jax.Array | int, num_snippets: int) -> jax.Array:
@@ -74,27 +78,24 @@ def sample_snippets(key: jax.Array, length: jax.Array | int, num_snippets: int, 
     raise ValueError(f"sampling must be 'stratified' or 'uniform', got {sampling!r}")
 
 
-@functools.partial(jax.jit, static_argnames=("num_steps", "batch_size", "num_snippets", "sampling"))
-def plan_batches(
+def plan_batch(
     key: jax.Array,
-    first_step: jax.Array | int,
+    step: jax.Array | int,
     lengths: jax.Array,
     *,
-    num_steps: int,
     batch_size: int,
     num_snippets: int,
     sampling: str = "stratified",
 ) -> BatchPlan:
-    """Draws the batches of ``num_steps`` steps from ``first_step`` on.
+    """Draws one step's batch. Every feeder of training follows it, on a device or on the host.
 
     Every epoch is a new permutation of the videos; the last, incomplete batch of an epoch is dropped.
-    Step s of a key is always the same batch, wherever the plan starts.
+    Step s of a key is always the same batch, on every backend.
 
     Args:
         key: the run's key.
-        first_step: () int, number of steps taken so far.
+        step: () int, number of steps taken before this one.
         lengths: (V,) int, snippets in each training video.
-        num_steps: S.
         batch_size: B, at most V.
         num_snippets: T.
         sampling: "stratified" or "uniform".
@@ -110,13 +111,40 @@ def plan_batches(
         raise ValueError(f"a batch of {batch_size} videos needs as many, got {num_videos}")
     steps_per_epoch = num_videos // batch_size
     order_key, snippet_key = jax.random.split(key)
+    order = jax.random.permutation(jax.random.fold_in(order_key, step // steps_per_epoch), num_videos)
+    start = step % steps_per_epoch * batch_size
+    videos = jax.lax.dynamic_slice_in_dim(order, start, batch_size).astype(jnp.int32)
+    keys = jax.random.split(jax.random.fold_in(snippet_key, step), batch_size)
+    snippets = jax.vmap(lambda k, n: sample_snippets(k, n, num_snippets, sampling))(keys, lengths[videos])
+    return BatchPlan(videos, snippets)
 
-    def one_step(step):
-        order = jax.random.permutation(jax.random.fold_in(order_key, step // steps_per_epoch), num_videos)
-        start = step % steps_per_epoch * batch_size
-        videos = jax.lax.dynamic_slice_in_dim(order, start, batch_size).astype(jnp.int32)
-        keys = jax.random.split(jax.random.fold_in(snippet_key, step), batch_size)
-        snippets = jax.vmap(lambda k, n: sample_snippets(k, n, num_snippets, sampling))(keys, lengths[videos])
-        return BatchPlan(videos, snippets)
 
-    return jax.vmap(one_step)(first_step + jnp.arange(num_steps, dtype=jnp.int32))
+@functools.partial(jax.jit, static_argnames=("num_steps", "batch_size", "num_snippets", "sampling"))
+def plan_batches(
+    key: jax.Array,
+    first_step: jax.Array | int,
+    lengths: jax.Array,
+    *,
+    num_steps: int,
+    batch_size: int,
+    num_snippets: int,
+    sampling: str = "stratified",
+) -> BatchPlan:
+    """`plan_batch` of ``num_steps`` steps from ``first_step`` on, with a leading axis S of steps."""
+    plan = functools.partial(plan_batch, batch_size=batch_size, num_snippets=num_snippets, sampling=sampling)
+    steps = first_step + jnp.arange(num_steps, dtype=jnp.int32)
+    return jax.vmap(plan, in_axes=(None, 0, None))(key, steps, lengths)
+
+
+def gather_batch(features: PackedFeatures, plan: BatchPlan) -> dict[str, jax.Array]:
+    """The snippets of a plan, gathered on the device that holds the features.
+
+    Args:
+        features: of all training videos.
+        plan: of one step.
+
+    Returns:
+        Stream name -> (B, T, D) in the dtype of the features.
+    """
+    positions = features.first[plan.videos][:, None] + plan.snippets
+    return {name: rows.at[positions].get(mode="promise_in_bounds") for name, rows in features.rows.items()}

@@ -20,8 +20,8 @@ import numpy as np
 
 from case_jax.data.annotations import AnnotatedVideo, read_ground_truth
 from case_jax.data.dataset import Dataset, DatasetInfo, Split, Video
+from case_jax.data.feature_files import find_features, read_packed
 from case_jax.data.files import (
-    read_features,
     read_json,
     read_names,
     write_text_atomically,
@@ -32,7 +32,6 @@ __all__ = [
     "THUMOS14",
     "load_dataset",
     "load_feature_folder",
-    "load_video_features",
     "read_info",
     "write_dataset",
 ]
@@ -47,11 +46,14 @@ THUMOS14 = DatasetInfo(
 )  # fmt: skip
 
 
-def load_dataset(data_dir: str | os.PathLike) -> Dataset:
+def load_dataset(data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: str = "float32") -> Dataset:
     """Reads a whole data set into host memory and checks all of it.
 
     Args:
         data_dir: folder in the layout above.
+        in_memory: False to leave the features on disk. Each is then opened once, to check its shape, and
+            values are checked as they are read.
+        dtype: "float32" or "bfloat16", of features in memory.
 
     Returns:
         `Dataset`. Videos may have any number of snippets, one or more.
@@ -71,52 +73,17 @@ def load_dataset(data_dir: str | os.PathLike) -> Dataset:
 
     def load_split(folder: str, subset: str) -> Split:
         names_path = data_dir / f"split_{folder}.txt"
-        videos = []
-        for name in read_names(names_path):
+        names = read_names(names_path)
+        files, annotations = [], []
+        for name in names:
             entry = _entry_of(name, names_path, ground_truth, ground_truth_path, subset)
             _check_labels(name, entry, info.classes, ground_truth_path)
-            features = load_video_features(data_dir / "features" / folder, name, info.streams, widths)
-            videos.append(Video(name, features, entry.annotations))
-        return Split(subset, tuple(videos))
+            files.append(find_features(data_dir / "features" / folder, name, info.streams, widths))
+            annotations.append(entry.annotations)
+        packed, features = read_packed(files, info.streams, dtype) if in_memory else (None, files)
+        return Split(subset, tuple(map(Video, names, features, annotations)), packed)
 
     return Dataset(info, load_split("train", info.train_subset), load_split("test", info.test_subset))
-
-
-def load_video_features(
-    folder: Path,
-    name: str,
-    streams: Sequence[str],
-    widths: dict[str, tuple[int, Path]],
-) -> dict[str, np.ndarray]:
-    """Reads one video's streams from ``folder/<stream>/<name>.npy``.
-
-    Args:
-        folder: where the streams' folders are.
-        name: video name.
-        streams: which streams.
-        widths: stream -> (D, a file that has it); checked against, and extended with new streams.
-
-    Returns:
-        stream -> (T_v, D) float32.
-
-    Raises:
-        InputError: as `load_dataset`.
-    """
-    features = {}
-    for stream in streams:
-        path = folder / stream / f"{name}.npy"
-        features[stream] = read_features(path)
-        length, width = features[stream].shape
-        known_width, known_from = widths.setdefault(stream, (width, path))
-        if width != known_width:
-            raise InputError(f"{path}: has {width} channels; expected {known_width} as in {known_from}")
-        expected_length = len(features[streams[0]])
-        if length != expected_length:
-            raise InputError(
-                f"{path}: has {length} snippets; expected {expected_length} as in "
-                f"{folder / streams[0] / path.name}"
-            )
-    return features
 
 
 def load_feature_folder(folder: str | os.PathLike, streams: Sequence[str]) -> list[Video]:
@@ -139,7 +106,9 @@ def load_feature_folder(folder: str | os.PathLike, streams: Sequence[str]) -> li
     if not names:
         raise InputError(f"{first}: holds no .npy file; expected one per video")
     widths: dict[str, tuple[int, Path]] = {}
-    return [Video(name, load_video_features(Path(folder), name, streams, widths), ()) for name in names]
+    files = [find_features(Path(folder), name, streams, widths) for name in names]
+    _, features = read_packed(files, streams)
+    return [Video(name, views, ()) for name, views in zip(names, features)]
 
 
 def read_info(data_dir: str | os.PathLike) -> DatasetInfo:

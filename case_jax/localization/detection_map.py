@@ -14,7 +14,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["DetectionMap", "Segments", "average_over", "detection_map", "make_segments"]
+from case_jax.localization.detections import Detections, concatenate
+
+__all__ = [
+    "DetectionMap",
+    "Segments",
+    "average_over",
+    "detected_segments",
+    "detection_map",
+    "make_segments",
+]
 
 
 class Segments(NamedTuple):
@@ -43,6 +52,19 @@ class DetectionMap(NamedTuple):
     def average(self) -> float:
         """Mean of mAP over all thresholds."""
         return float(self.per_tiou.mean())
+
+
+def detected_segments(videos: Mapping[str, Detections], classes: Sequence[str]) -> Segments:
+    """Flattens the detections of many videos; ``classes`` are the names that their labels index."""
+    counts = [found.label.size for found in videos.values()]
+    together = concatenate(list(videos.values()))
+    return Segments(
+        np.repeat(np.array(list(videos), dtype=str), counts),
+        np.array(classes, dtype=str)[together.label],
+        together.start,
+        together.end,
+        together.score,
+    )
 
 
 def make_segments(videos: Mapping[str, Sequence[Mapping]]) -> Segments:

@@ -1,4 +1,6 @@
-"""One video's scores to its final detections: kept classes, upsampling, proposals, soft-NMS."""
+"""Scores of videos to their final detections: kept classes, upsampling, proposals, soft-NMS."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -7,7 +9,7 @@ from case_jax.localization.detections import Detections, concatenate
 from case_jax.localization.nms import published_soft_nms, standard_soft_nms
 from case_jax.localization.proposals import kept_classes, proposals, upsample
 
-__all__ = ["localize_video"]
+__all__ = ["localize_video", "localize_videos"]
 
 
 def localize_video(
@@ -49,3 +51,13 @@ def localize_video(
             for label in classes
         ]
     )
+
+
+def localize_videos(
+    fused: np.ndarray, video_scores: np.ndarray, durations: Sequence[float], config: CaseConfig
+) -> list[Detections]:
+    """`localize_video` of each of V videos: (V, T, G) and (V, G) scores, (V,) durations in seconds."""
+    return [
+        localize_video(sequence, scores, duration=float(duration), config=config)
+        for sequence, scores, duration in zip(fused, video_scores, durations)
+    ]

@@ -7,18 +7,25 @@ from case_jax.localization.detections import Detections
 __all__ = ["published_soft_nms", "standard_soft_nms", "tiou"]
 
 
-def tiou(start: float, end: float, starts: np.ndarray, ends: np.ndarray, *, extra: float = 0.0) -> np.ndarray:
-    """Temporal intersection over union of one segment with others.
+def tiou(
+    start: float | np.ndarray,
+    end: float | np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    *,
+    extra: float = 0.0,
+) -> np.ndarray:
+    """Temporal intersection over union of segments with others.
 
     Args:
-        start: its start, seconds.
-        end: its end, seconds.
+        start: start in seconds; one segment's, or (..., 1) of several.
+        end: end in seconds, likewise.
         starts: (D,) other starts.
         ends: (D,) other ends.
         extra: added to every length (the published NMS counts lengths as end - start + 1).
 
     Returns:
-        (D,) float64 in [0, 1]; 0 where the union has no length.
+        (..., D) float64 in [0, 1]; 0 where the union has no length.
 
     Example:
         >>> print(tiou(0.0, 4.0, np.array([2.0, 4.0]), np.array([4.0, 6.0])))
@@ -45,26 +52,61 @@ def published_soft_nms(detections: Detections, *, threshold: float, alpha: float
         As many `Detections`: the kept ones by falling score, then the suppressed ones in the order in which
         they were suppressed. The decay moves scores towards 0, so a negative one rises, as published.
     """
-    order = np.argsort(-detections.score, kind="stable")
-    kept, suppressed, suppressed_scores = [], [np.zeros(0, np.int64)], [np.zeros(0)]
-    while order.size:
-        best, order = order[0], order[1:]
-        kept.append(best)
+    if not detections.score.size:
+        return detections
+    ranked = detections.take(np.argsort(-detections.score, kind="stable"))
+    conflicts = _conflicts(ranked, threshold)
+    kept = _first_come(conflicts)
+    suppressed = np.flatnonzero(~kept)
+    keeper = np.argmax(conflicts[:, suppressed] & kept[:, None], axis=0)  # the first that suppresses it
+    order = np.argsort(keeper, kind="stable")
+    suppressed, keeper = suppressed[order], keeper[order]
+    overlap = tiou(
+        ranked.start[keeper], ranked.end[keeper], ranked.start[suppressed], ranked.end[suppressed], extra=1.0
+    )
+    lowered = ranked.score[suppressed] * np.exp(-np.square(overlap) / alpha)
+    result = ranked.take(np.concatenate([np.flatnonzero(kept), suppressed]))
+    return result._replace(score=np.concatenate([ranked.score[kept], lowered]))
+
+
+def _conflicts(ranked: Detections, threshold: float, *, block: int = 256) -> np.ndarray:
+    """(D, D) bool: [i, j] where j comes after i and their published tIoU reaches the threshold."""
+    count = ranked.score.size
+    conflicts = np.zeros((count, count), bool)
+    for begin in range(0, count, block):  # so that only one block's tIoU is in memory
+        rows, columns = slice(begin, begin + block), slice(begin, count)
         overlap = tiou(
-            detections.start[best],
-            detections.end[best],
-            detections.start[order],
-            detections.end[order],
+            ranked.start[rows, None],
+            ranked.end[rows, None],
+            ranked.start[columns],
+            ranked.end[columns],
             extra=1.0,
         )
-        leaves = overlap >= threshold
-        suppressed.append(order[leaves])
-        decay = np.exp(-np.square(overlap[leaves]) / alpha)
-        suppressed_scores.append(detections.score[order[leaves]] * decay)
-        order = order[~leaves]
-    kept = np.array(kept, np.int64)
-    result = detections.take(np.concatenate([kept, *suppressed]))
-    return result._replace(score=np.concatenate([detections.score[kept], *suppressed_scores]))
+        conflicts[rows, columns] = np.triu(overlap >= threshold, k=1)
+    return conflicts
+
+
+def _first_come(conflicts: np.ndarray) -> np.ndarray:
+    """Who is kept when all come in order and a kept one turns away the later ones it conflicts with.
+
+    All are decided at once, in a few rounds: whoever has no undecided or kept rival before is kept, and
+    whoever has a kept one is not. The rounds are as many as the longest chain of conflicts, not as
+    many as there are detections.
+
+    Args:
+        conflicts: (D, D) bool, true only above the diagonal.
+
+    Returns:
+        (D,) bool.
+    """
+    kept = np.zeros(len(conflicts), bool)
+    undecided = ~kept
+    while undecided.any():
+        waiting = undecided & conflicts[undecided].any(axis=0)
+        new = undecided & ~waiting
+        kept |= new
+        undecided = waiting & ~conflicts[new].any(axis=0)
+    return kept
 
 
 def standard_soft_nms(detections: Detections, *, threshold: float, alpha: float) -> Detections:

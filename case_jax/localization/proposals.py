@@ -125,9 +125,8 @@ def _class_proposals(
 
 def _runs_above(sequence: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First and last positions of all runs, ordered by threshold, then time."""
-    above = np.zeros((thresholds.size, sequence.size + 2), np.int8)
+    above = np.zeros((thresholds.size, sequence.size + 2), bool)
     above[:, 1:-1] = sequence[None, :] > thresholds[:, None]
-    changes = np.diff(above, axis=1)
-    first = np.nonzero(changes == 1)[1]
-    after = np.nonzero(changes == -1)[1]
-    return first, after - 1
+    # Nothing is above at either end, so in every row a run's beginning and its end take turns.
+    changes = np.flatnonzero(above[:, 1:] != above[:, :-1]) % (sequence.size + 1)
+    return changes[0::2], changes[1::2] - 1

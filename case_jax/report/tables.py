@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from case_jax.localization.detection_map import DetectionMap, average_over
 
-__all__ = ["format_table", "map_rows", "map_table", "per_class_rows", "per_class_table"]
+__all__ = ["format_table", "map_rows", "map_table", "per_class_rows", "per_class_table", "seeds_table"]
 
 _RANGES = ((0.1, 0.5), (0.3, 0.7), (0.1, 0.7))
 
@@ -43,15 +45,50 @@ def map_rows(results: Mapping[str, DetectionMap]) -> list[list[str]]:
     Args:
         results: row title -> `DetectionMap`, all over the same thresholds.
     """
-    first = next(iter(results.values()))
-    ranges = [r for r in _RANGES if average_over(first, *r) is not None]
-    header = ["mAP (%) at tIoU", *(f"{t:.4g}" for t in first.tiou)]
-    header += [f"avg {a}:{b}" for a, b in ranges] or ["avg"]
-    rows = [header]
-    for title, result in results.items():
-        averages = [average_over(result, *r) for r in ranges] or [result.average]
-        rows.append([title, *(f"{100 * v:.2f}" for v in (*result.per_tiou, *averages))])
-    return rows
+    rows = [_map_header(next(iter(results.values())))]
+    return rows + [[title, *_percent(_map_values(result))] for title, result in results.items()]
+
+
+def seeds_table(seeds: Mapping[int, Mapping[str, DetectionMap]]) -> str:
+    """`map_rows` of many seeds, then mean and standard deviation over them, as aligned text.
+
+    Args:
+        seeds: seed -> {"last ...": result, "best ...": result}, the same order and thresholds for all. The
+            first word of a title says what is averaged.
+
+    Returns:
+        A table. The deviation is the sample standard deviation (n - 1); nan of one seed.
+    """
+    columns: dict[str, list[list[float]]] = {}
+    rows = [_map_header(next(iter(next(iter(seeds.values())).values())))]
+    for seed, results in seeds.items():
+        for title, result in results.items():
+            values = _map_values(result)
+            rows.append([f"seed {seed}, {title}", *_percent(values)])
+            columns.setdefault(title.split()[0], []).append(values)
+    for name, of_seeds in columns.items():
+        spread = np.std(of_seeds, axis=0, ddof=1) if len(of_seeds) > 1 else np.full(len(of_seeds[0]), np.nan)
+        rows.append([f"{name}, mean of {len(of_seeds)} seeds", *_percent(np.mean(of_seeds, axis=0))])
+        rows.append([f"{name}, standard deviation", *_percent(spread)])
+    return format_table(rows)
+
+
+def _map_header(result: DetectionMap) -> list[str]:
+    averages = [f"avg {a}:{b}" for a, b in _ranges(result)] or ["avg"]
+    return ["mAP (%) at tIoU", *(f"{t:.4g}" for t in result.tiou), *averages]
+
+
+def _map_values(result: DetectionMap) -> list[float]:
+    averages = [average_over(result, *r) for r in _ranges(result)] or [result.average]
+    return [*result.per_tiou.tolist(), *averages]
+
+
+def _ranges(result: DetectionMap) -> list[tuple[float, float]]:
+    return [r for r in _RANGES if average_over(result, *r) is not None]
+
+
+def _percent(values: Sequence[float]) -> list[str]:
+    return [f"{100 * value:.2f}" for value in values]
 
 
 def per_class_table(result: DetectionMap) -> str:

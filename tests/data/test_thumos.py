@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from case_jax.data.feature_files import find_features
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.data.thumos import (
     THUMOS14,
     load_dataset,
     load_feature_folder,
-    load_video_features,
     read_info,
     write_dataset,
 )
@@ -152,7 +152,7 @@ NPY = "expected a .npy file with a (snippets, channels) array of numbers"
         (remove(features(V1)), f"{{}}/{features(V1)}: no such file; {NPY}"),
         (remove("features/test/flow"), f"{{}}/{features(TEST, 'test', 'flow')}: no such file; {NPY}"),
         (
-            save(features(V1, stream="flow"), np.full((7, 8), np.nan)),
+            save(features(V1, stream="flow"), np.full((102, 8), np.nan)),
             f"{{}}/{features(V1, stream='flow')}: snippet 0, channel 0 is nan; expected finite numbers",
         ),
         (
@@ -299,10 +299,10 @@ def test_an_unusable_feature_folder_is_named(folder):
 def test_known_widths_are_checked_and_extended(folder):
     train, known = folder / "features" / "train", {"rgb": (16, "model.ckpt")}
     with pytest.raises(InputError) as error:
-        load_video_features(train, V0, ["rgb"], known)
+        find_features(train, V0, ["rgb"], known)
     message = f"{{}}/{features(V0)}: has 8 channels; expected 16 as in model.ckpt"
     assert_message(error, folder, message)
-    load_video_features(train, V0, ["flow"], known)
+    find_features(train, V0, ["flow"], known)
     assert known["flow"] == (8, folder / features(V0, stream="flow"))
 
 

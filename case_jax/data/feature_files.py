@@ -1,0 +1,123 @@
+"""One video's features on disk: read whole with those of others, or left there and read a few at a time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from case_jax.data.files import check_finite, open_features, read_features
+from case_jax.data.packed import DTYPES, PackedFeatures, allocate_rows, first_rows
+from case_jax.errors import InputError
+
+__all__ = ["FeatureFiles", "find_features", "read_packed", "read_snippets"]
+
+
+class FeatureFiles(Mapping):
+    """Stream -> (T_v, D) memory map, opened anew at each access; small to keep and to send to a process.
+
+    Values are not checked here; `read_snippets` checks what it reads.
+
+    Attributes:
+        paths: stream -> .npy file.
+    """
+
+    def __init__(self, paths: Mapping[str, Path]):
+        self.paths = dict(paths)
+
+    def __getitem__(self, stream: str) -> np.ndarray:
+        """The stream's file, opened."""
+        return open_features(self.paths[stream])
+
+    def __iter__(self) -> Iterator[str]:
+        """The streams."""
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        """How many streams."""
+        return len(self.paths)
+
+
+def find_features(
+    folder: Path, name: str, streams: Sequence[str], widths: dict[str, tuple[int, Path]]
+) -> FeatureFiles:
+    """Finds one video's streams, ``folder/<stream>/<name>.npy``, and checks their shapes.
+
+    Args:
+        folder: where the streams' folders are.
+        name: video name.
+        streams: which streams.
+        widths: stream -> (D, a file that has it); checked against, and extended with new streams.
+
+    Returns:
+        `FeatureFiles`.
+
+    Raises:
+        InputError: for a missing or unreadable file, a width other than in ``widths``, or a length that
+            differs between the streams.
+    """
+    paths = {stream: folder / stream / f"{name}.npy" for stream in streams}
+    expected_length = None
+    for stream, path in paths.items():
+        length, width = open_features(path).shape
+        known_width, known_from = widths.setdefault(stream, (width, path))
+        if width != known_width:
+            raise InputError(f"{path}: has {width} channels; expected {known_width} as in {known_from}")
+        expected_length = length if expected_length is None else expected_length
+        if length != expected_length:
+            raise InputError(
+                f"{path}: has {length} snippets; expected {expected_length} as in {paths[streams[0]]}"
+            )
+    return FeatureFiles(paths)
+
+
+def read_packed(
+    videos: Sequence[FeatureFiles], streams: Sequence[str], dtype: str = "float32"
+) -> tuple[PackedFeatures, list[dict[str, np.ndarray]]]:
+    """Reads whole videos straight to where they lie together, so that memory holds them once.
+
+    Args:
+        videos: V >= 1 videos, from `find_features`.
+        streams: which streams.
+        dtype: "float32" or "bfloat16".
+
+    Returns:
+        The packed features, and per video its own views of them. Neither can be written to.
+
+    Raises:
+        InputError: if a value is not finite or a file has changed meanwhile.
+    """
+    lengths = np.array([len(video[streams[0]]) for video in videos], np.int32)
+    first = first_rows(lengths)
+    views: list[dict[str, np.ndarray]] = [{} for _ in videos]
+    rows = {}
+    for stream in streams:
+        width = videos[0][stream].shape[1]
+        rows[stream] = allocate_rows(int(lengths.sum()), width, DTYPES[dtype])
+        for video, begin, length in zip(videos, first, lengths):
+            read_features(video.paths[stream], out=rows[stream][begin : begin + length])
+        rows[stream].flags.writeable = False  # a device may share this memory
+        for view, begin, length in zip(views, first, lengths):
+            view[stream] = rows[stream][begin : begin + length]
+    return PackedFeatures(rows, first, lengths), views
+
+
+def read_snippets(video: Mapping[str, np.ndarray], stream: str, snippets: np.ndarray) -> np.ndarray:
+    """Some snippets of a video, from memory or from disk.
+
+    Args:
+        video: stream -> (T_v, D), or `FeatureFiles`.
+        stream: which stream.
+        snippets: (T,) int positions.
+
+    Returns:
+        (T, D); float32 if from disk.
+
+    Raises:
+        InputError: if a value read from disk is not finite.
+    """
+    rows = video[stream][snippets]
+    if isinstance(video, FeatureFiles):
+        with np.errstate(over="ignore"):  # an overflow shows as infinite below
+            rows = np.asarray(rows, np.float32)
+        check_finite(rows, video.paths[stream], snippets)
+    return rows

@@ -1,0 +1,104 @@
+"""The objective of a batch: forward pass, the three pseudo-labels, and Eq. (14)."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from case_jax import labeling, losses
+from case_jax.config import CaseConfig
+from case_jax.model import (
+    CaseNetwork,
+    StreamOutput,
+    calibrated_cas,
+    cluster_classification_logits,
+)
+from case_jax.sinkhorn import SinkhornResult
+
+__all__ = ["joint_loss"]
+
+
+def joint_loss(
+    params: Mapping,
+    batch: Mapping[str, Mapping[str, jax.Array] | jax.Array],
+    cluster_labels: jax.Array,
+    *,
+    network: CaseNetwork,
+    config: CaseConfig,
+) -> tuple[jax.Array, tuple[dict[str, jax.Array], jax.Array]]:
+    """The overall loss L of Eq. (14); gradients flow to ``params`` and through no label.
+
+    Args:
+        params: parameters with prototypes of length 1 (`case_jax.model.normalize_prototypes`).
+        batch: as `case_jax.training.train_step`.
+        cluster_labels: (K, 2) Q^C of the last step, for the prior of Eq. (11).
+        network: the network.
+        config: hyper-parameters.
+
+    Returns:
+        () loss, and (the metrics that `train_step` describes, (K, 2) Q^C of this step).
+    """
+    labels = batch["labels"]
+    outputs = network.apply({"params": params}, batch["features"])
+    streams = list(outputs.values())
+
+    selected = labeling.top_k_mask(calibrated_cas(outputs), config.top_k)
+    q_a = labeling.attention_labels(selected, labels)
+
+    terms = {
+        "video": _mean(losses.video_loss(out.cas, selected, labels) for out in streams),
+        "attention": sum(losses.attention_loss(out.attention, q_a, gamma=config.gamma) for out in streams),
+    }
+    extras = {}
+    q_c = cluster_labels
+    if config.scc:
+        snippets = _label_snippets(streams, cluster_labels, config)
+        q_s = snippets.plan.reshape(streams[0].cluster_logits.shape)
+        terms["clustering"] = sum(losses.clustering_loss(out.cluster_logits, q_s) for out in streams)
+        extras["entropy_snippets"] = _mean_entropy(snippets.plan)
+        extras["marginal_error"] = snippets.marginal_error
+    if config.ccc:
+        class_logits = [
+            cluster_classification_logits(out.embedding, q_s, q_a, rho=config.rho) for out in streams
+        ]
+        q_c = labeling.cluster_labels(
+            _mean(class_logits),
+            q_a.mean() if config.ccc_marginal == "foreground" else None,
+            epsilon=config.epsilon,
+            num_iters=config.sinkhorn_iters,
+        ).plan
+        terms["cluster_classification"] = sum(
+            losses.cluster_classification_loss(logits, q_c) for logits in class_logits
+        )
+        extras["entropy_clusters"] = _mean_entropy(q_c)
+        extras["foreground_clusters"] = q_c[:, 0].mean()
+
+    loss = losses.total_loss(**terms, lambda_s=config.lambda_s, lambda_c=config.lambda_c)
+    metrics = {"loss": loss, **{f"loss_{name}": value for name, value in terms.items()}, **extras}
+    return loss, (metrics, q_c)
+
+
+def _label_snippets(
+    streams: Sequence[StreamOutput], cluster_labels: jax.Array, config: CaseConfig
+) -> SinkhornResult:
+    """Q^S of a batch, from what the streams agree on (the means of their L^S and P^A)."""
+    # Without CCC nobody classifies the clusters, so there is nothing to build the prior from: Eq. (10).
+    with_prior = config.ccc and config.scc_prior
+    return labeling.snippet_cluster_labels(
+        _mean(out.cluster_logits for out in streams).reshape(-1, config.num_clusters),
+        _mean(out.attention for out in streams).reshape(-1),
+        cluster_labels[:, 0] if with_prior else None,
+        epsilon=config.epsilon,
+        num_iters=config.sinkhorn_iters,
+        sigma=config.sigma,
+        rank=config.prior_rank,
+    )
+
+
+def _mean(values):
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def _mean_entropy(plan: jax.Array) -> jax.Array:
+    return jnp.mean(jnp.sum(jax.scipy.special.entr(plan), axis=-1))

@@ -1,0 +1,173 @@
+"""Scores of many videos of any lengths in a few device calls.
+
+The network looks at one snippet at a time, so the snippets of all videos are scored one after another in
+blocks of equal size, whatever video they are from, and no snippet twice: a video shorter than T, whose
+T samples repeat snippets, costs only the snippets that it has. The last block is filled up; what is
+computed for the filling is never read. Then scores are dealt out to the T samples of each video.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from case_jax.data.feature_files import read_snippets
+from case_jax.data.packed import PackedFeatures
+from case_jax.data.samplers import uniform_indices
+from case_jax.inference import Foreground, VideoScores, fuse_scores
+from case_jax.model import CaseNetwork, StreamOutput
+from case_jax.training import TrainState
+
+__all__ = ["SampledVideos", "sample_videos", "score_sampled"]
+
+# Scores are dealt out to at most this many (video, sample, class) triples in one call.
+_SCORES_PER_CALL = 2**25
+
+
+class SampledVideos(NamedTuple):
+    """V videos, each sampled uniformly to T snippets, and where to find these."""
+
+    lengths: np.ndarray  # (V,) int32, T_v
+    snippets: tuple[np.ndarray, ...]  # per video, the positions of its distinct sampled snippets
+    samples: np.ndarray  # (V, T) int32, position of each sample among all the distinct snippets
+    block_size: int  # snippets scored at a time
+    features: PackedFeatures | Sequence[Mapping[str, np.ndarray]]  # on the device, or per video
+    blocks: jax.Array | None  # (M, block_size) int32 rows of the features on the device
+
+
+def sample_videos(
+    features: PackedFeatures | Sequence[Mapping[str, np.ndarray]],
+    *,
+    num_snippets: int,
+    block_size: int = 12_000,
+) -> SampledVideos:
+    """Samples videos for `score_sampled`; do it once for videos that are scored again and again.
+
+    Args:
+        features: packed, which puts all of them on the first device; or per video, stream name -> (T_v, D),
+            of which only a block at a time is there.
+        num_snippets: T.
+        block_size: how many snippets to score at a time.
+
+    Returns:
+        `SampledVideos`.
+    """
+    packed = isinstance(features, PackedFeatures)
+    lengths = features.lengths if packed else [len(next(iter(video.values()))) for video in features]
+    lengths = np.asarray(lengths, np.int32)
+    uniform = jax.jit(jax.vmap(uniform_indices, in_axes=(0, None)), static_argnums=1)
+    distinct, samples, count = [], np.empty((len(lengths), num_snippets), np.int32), 0
+    for row, positions in zip(samples, np.asarray(uniform(lengths, num_snippets))):
+        of_video, inverse = np.unique(positions, return_inverse=True)
+        distinct.append(of_video.astype(np.int32))
+        row[:] = count + inverse
+        count += len(of_video)
+    block_size = min(block_size, count)
+    blocks = None
+    if packed:
+        rows = np.concatenate([first + of_video for first, of_video in zip(features.first, distinct)])
+        filled = np.zeros(-(-count // block_size) * block_size, np.int32)
+        filled[:count] = rows
+        device = jax.local_devices()[0]
+        features, blocks = jax.device_put((features, filled.reshape(-1, block_size)), device)
+    return SampledVideos(lengths, tuple(distinct), samples, block_size, features, blocks)
+
+
+def score_sampled(
+    state: TrainState, videos: SampledVideos, *, foreground: Foreground | None = None
+) -> VideoScores:
+    """Scores sampled videos.
+
+    Args:
+        state: a trained state on one device; its Q^C of the last step is used.
+        videos: V videos from `sample_videos`.
+        foreground: as `case_jax.inference.score_videos`; default "mixed" (P^M) with clustering-assisted
+            testing, else "attention" (P^A).
+
+    Returns:
+        `VideoScores` with V in place of B, on the device and maybe still being computed.
+    """
+    config, network = state.config, state.network
+    if foreground is None:
+        foreground = "mixed" if config.clustering_assisted_testing else "attention"
+    if videos.blocks is not None:
+        outputs = _score_blocks(state.params, videos.features, videos.blocks, network=network)
+    else:
+        scored = [
+            _score_block(state.params, b, network=network) for b in _read_blocks(videos, network.streams)
+        ]
+        outputs = jax.tree.map(lambda *parts: jnp.concatenate(parts), *scored)
+
+    num_videos, num_snippets = videos.samples.shape
+    at_once = min(num_videos, max(1, _SCORES_PER_CALL // (num_snippets * network.num_classes)))
+    deal_out = functools.partial(
+        _deal_out,
+        outputs,
+        state.cluster_labels if config.ccc else None,
+        top_k=config.top_k,
+        foreground=foreground,
+    )
+    if at_once == num_videos:
+        return deal_out(videos.samples)
+    # The last videos are filled up with the first, so that only one shape is compiled.
+    samples = np.resize(videos.samples, (-(-num_videos // at_once) * at_once, num_snippets))
+    parts = map(deal_out, samples.reshape(-1, at_once, num_snippets))
+    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays)[:num_videos], *parts)
+
+
+@functools.partial(jax.jit, static_argnames="network")
+def _score_block(
+    params: Mapping, rows: Mapping[str, jax.Array], *, network: CaseNetwork
+) -> dict[str, StreamOutput]:
+    """What the streams say about (R, D) snippets, with R leading; without the embeddings."""
+    outputs = network.apply({"params": params}, {name: rows[name][None] for name in network.streams})
+    return {
+        name: jax.tree.map(lambda array: array[0], out._replace(embedding=None))
+        for name, out in outputs.items()
+    }
+
+
+@functools.partial(jax.jit, static_argnames="network")
+def _score_blocks(
+    params: Mapping, features: PackedFeatures, blocks: jax.Array, *, network: CaseNetwork
+) -> dict[str, StreamOutput]:
+    def one_block(rows):
+        gathered = {
+            name: features.rows[name].at[rows].get(mode="promise_in_bounds") for name in network.streams
+        }
+        return _score_block(params, gathered, network=network)
+
+    outputs = jax.lax.map(one_block, blocks)
+    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), outputs)
+
+
+@functools.partial(jax.jit, static_argnames=("top_k", "foreground"))
+def _deal_out(outputs, cluster_labels, samples, *, top_k, foreground) -> VideoScores:
+    """Scores of distinct snippets to those of the (V, T) samples, and of videos."""
+    sampled = jax.tree.map(lambda array: array.at[samples].get(mode="promise_in_bounds"), outputs)
+    return fuse_scores(sampled, cluster_labels, top_k=top_k, foreground=foreground)
+
+
+def _read_blocks(videos: SampledVideos, streams: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+    """The distinct snippets of all videos, block by block, the last one filled up with zeros."""
+    waiting, count = {stream: [] for stream in streams}, 0
+    for video, snippets in zip(videos.features, videos.snippets):
+        for stream in streams:
+            waiting[stream].append(read_snippets(video, stream, snippets))
+        count += len(snippets)
+        while count >= videos.block_size:
+            block, waiting = _split_off(waiting, videos.block_size)
+            count -= videos.block_size
+            yield block
+    if count:
+        last, _ = _split_off(waiting, count)
+        yield {name: np.pad(rows, ((0, videos.block_size - count), (0, 0))) for name, rows in last.items()}
+
+
+def _split_off(waiting: dict[str, list[np.ndarray]], count: int):
+    joined = {stream: np.concatenate(parts) for stream, parts in waiting.items()}
+    first = {stream: rows[:count] for stream, rows in joined.items()}
+    return first, {stream: [rows[count:]] for stream, rows in joined.items()}
