@@ -10,6 +10,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 __all__ = ["Precision", "linear", "linear_relu", "weighted_sums"]
 
@@ -21,7 +22,7 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 
 def _product(left, right, left_axis: int, right_axis: int, precision: Precision) -> jax.Array:
     """Contracts one axis of two matrices; the result is in their common dtype, at least float32."""
-    result_dtype = jnp.promote_types(jnp.promote_types(left.dtype, right.dtype), jnp.float32)
+    result_dtype = np.result_type(left.dtype, right.dtype, np.float32)  # as numpy, also where jax is strict
     operand_dtype = jnp.bfloat16 if precision == "bfloat16" else result_dtype
     return jax.lax.dot_general(
         left.astype(operand_dtype),
@@ -113,11 +114,12 @@ def weighted_sums(weights: jax.Array, rows: jax.Array) -> jax.Array:
 
 
 def _weighted_sums_forward(weights, rows):
-    return weighted_sums(weights, rows), weights
+    return weighted_sums(weights, rows), (weights, rows[:0])
 
 
-def _weighted_sums_backward(weights, gradient):
-    return jnp.zeros_like(weights), _product(weights, gradient, 1, 0, "float32").astype(gradient.dtype)
+def _weighted_sums_backward(saved, gradient):
+    weights, like_rows = saved
+    return jnp.zeros_like(weights), _product(weights, gradient, 1, 0, "float32").astype(like_rows.dtype)
 
 
 weighted_sums.defvjp(_weighted_sums_forward, _weighted_sums_backward)

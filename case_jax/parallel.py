@@ -27,8 +27,8 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
     """Puts a tree of arrays, the same on every host, whole on every device of a mesh.
 
-    A host array that is aligned as `case_jax.data.packed.allocate_rows` does is shared, not copied, by the
-    first CPU device: do not write to it afterwards.
+    A host array that is aligned as `case_jax.data.packed.allocate_rows` does may be shared, not copied, by
+    CPU devices: do not write to it afterwards.
     """
     everywhere = NamedSharding(mesh, PartitionSpec())
 

@@ -42,7 +42,7 @@ def sample_videos(
     features: PackedFeatures | Sequence[Mapping[str, np.ndarray]],
     *,
     num_snippets: int,
-    block_size: int = 12_000,
+    block_size: int = 4096,
 ) -> SampledVideos:
     """Samples videos for `score_sampled`; do it once for videos that are scored again and again.
 
@@ -96,9 +96,10 @@ def score_sampled(
     if videos.blocks is not None:
         outputs = _score_blocks(state.params, videos.features, videos.blocks, network=network)
     else:
-        scored = [
-            _score_block(state.params, b, network=network) for b in _read_blocks(videos, network.streams)
-        ]
+        scored = []
+        for block in _read_blocks(videos, network.streams):
+            scored.append(_score_block(state.params, block, network=network))
+            jax.block_until_ready(scored[-2:-1])  # one runs and one waits: memory holds no more blocks
         outputs = jax.tree.map(lambda *parts: jnp.concatenate(parts), *scored)
 
     num_videos, num_snippets = videos.samples.shape

@@ -3,6 +3,7 @@
 Everything is computed in the log domain, so that no finite logit overflows, and in at least float32.
 """
 
+import functools
 import math
 from typing import Literal, NamedTuple
 
@@ -23,6 +24,11 @@ __all__ = [
 # any log-kernel (those are clipped at _LOWEST) that its exponential is exactly 0 beside one.
 _LOG_ZERO = -1e30
 _LOWEST = -1e27
+
+# Where a log-kernel spans no more than this and no log-marginal is lower than that, the kernel can be scaled
+# without logarithms. Scalings then span at most exp(70 + 10) = 6e34, within float32.
+_NARROW_KERNEL = 70.0
+_NARROW_MARGINAL = 10.0
 
 
 class SinkhornResult(NamedTuple):
@@ -174,6 +180,43 @@ def sinkhorn_log_kernel(log_kernel: jax.Array, log_marginal: jax.Array, *, num_i
     """
     if num_iters < 1:
         raise ValueError(f"num_iters must be at least 1, got {num_iters}")
+
+    log_kernel = log_kernel - jax.lax.stop_gradient(log_kernel.max())
+    # Where nothing can leave the range of float32, scaling the kernel itself is the same, and several
+    # times faster than taking exponentials and logarithms in every iteration.
+    narrow = (log_kernel.min() > -_NARROW_KERNEL) & (log_marginal.min() > -_NARROW_MARGINAL)
+    return jax.lax.cond(
+        jax.lax.stop_gradient(narrow),
+        functools.partial(_scale_kernel, num_iters=num_iters),
+        functools.partial(_scale_log_kernel, num_iters=num_iters),
+        log_kernel,
+        log_marginal,
+    )
+
+
+def _scale_kernel(log_kernel: jax.Array, log_marginal: jax.Array, *, num_iters: int) -> jax.Array:
+    """The plan as rows * kernel * columns, where only the two vectors change."""
+    # Under vmap both ways are computed and one is chosen: the clip, which changes nothing where this one is,
+    # keeps the other case from making NaN here, whose gradient would not be chosen away.
+    kernel = jnp.exp(jnp.maximum(log_kernel, -_NARROW_KERNEL))
+    marginal = jnp.exp(jnp.maximum(log_marginal, -_NARROW_MARGINAL))
+
+    def scale_columns(rows):
+        # Not a matrix product: on CPUs that sums one by one, 0.2 % wrong after a million rows.
+        return marginal / jnp.mean(kernel * rows[:, None], axis=0)
+
+    def iteration(_, rows):
+        return 1 / jnp.matmul(kernel, scale_columns(rows), precision=jax.lax.Precision.HIGHEST)
+
+    unroll = num_iters <= 8  # a loop costs more than so few iterations
+    rows = jax.lax.fori_loop(0, num_iters - 1, iteration, jnp.ones_like(kernel[:, 0]), unroll=unroll)
+    columns = scale_columns(rows)
+    plan = kernel * columns[None, :]
+    return plan / jnp.sum(plan, axis=1, keepdims=True)
+
+
+def _scale_log_kernel(log_kernel: jax.Array, log_marginal: jax.Array, *, num_iters: int) -> jax.Array:
+    """The same for any finite values, in the log domain."""
 
     def iteration(_, log_plan):
         column_mass = jax.nn.logsumexp(log_plan, axis=0)

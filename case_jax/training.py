@@ -219,8 +219,8 @@ def fit(
 ) -> Iterator[Report]:
     """Trains, yielding now and then; resume by passing the state of any report.
 
-    The steps of a report run as one program, and the next ones start before a report is handed out, so
-    that the device works while the caller does. Batches follow from the state alone, so every way of
+    The steps of a report run as one program, and on an accelerator the next ones start before a report is
+    handed out, so that it works while the caller does. Batches follow from the state alone, so every way of
     feeding and any number of devices trains on the same ones.
 
     Args:
@@ -249,6 +249,7 @@ def fit(
     step = int(np.max(jax.device_get(parallel.local_copy(state.step))))
     feed = _feed_from_device if on_device else functools.partial(_feed_from_host, num_workers=num_workers)
 
+    look_ahead = _runs_beside_the_host(mesh)
     running = parallel.replicate(state, mesh)
     running = jax.tree.map(jnp.copy, running)  # what runs is given away at every call
     unreported = None
@@ -261,8 +262,16 @@ def fit(
             if unreported is not None:
                 yield _report(*unreported)
             unreported = ahead
+            if not look_ahead:
+                yield _report(*unreported)
+                unreported = None
         if unreported is not None:
             yield _report(*unreported)
+
+
+def _runs_beside_the_host(mesh: Mesh) -> bool:
+    """Whether it pays to give the devices work ahead of time. A CPU would only hold more in memory."""
+    return mesh.devices.flat[0].platform != "cpu"
 
 
 @contextlib.contextmanager
@@ -301,6 +310,8 @@ def _feed_from_host(state, features, labels, *, mesh, steps, num_workers):
         for _ in range(length):
             state, metrics = _jitted_step(state, parallel.from_local_batch(next(batches), mesh))
             history.append(metrics)
+            # One step runs and at most one waits: more would only hold more batches in memory.
+            jax.block_until_ready(history[-2:-1] if _runs_beside_the_host(mesh) else history[-1:])
         return state, history
 
     with contextlib.closing(batches):
@@ -318,10 +329,11 @@ def _report(step: int, state: TrainState, num_steps: int, metrics) -> Report:
         broken = np.argwhere(~np.isfinite(metrics[name]))
         if len(broken):
             *seed, offset = broken[np.argmin(broken[:, -1])].tolist()
+            which = f" (number {seed[0] + 1} of {len(metrics[name])} seeds)" if seed else ""
             raise NonFiniteLossError(
-                f"{name}{f' of seed {seed[0]}' if seed else ''} is {metrics[name][(*seed, offset)]} at step "
-                f"{step - num_steps + offset + 1}; expected a finite number (is the learning rate too high, "
-                "or are the features on a very large scale?)"
+                f"{name}{which} is {metrics[name][(*seed, offset)]} at step {step - num_steps + offset + 1}; "
+                "expected a finite number (is the learning rate too high, or are the features on a very "
+                "large scale?)"
             )
     means = {name: values.mean(axis=-1, dtype=np.float64) for name, values in metrics.items()}
     return Report(step, state, num_steps, {n: m if m.ndim else float(m) for n, m in means.items()})

@@ -3,10 +3,14 @@
 import contextlib
 import importlib.util
 import os
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Callable, Iterator
 
 import jax
+import numpy as np
 from absl import flags
+from jax.experimental import multihost_utils
 from rich.console import Console
 
 from case_jax.config import CaseConfig
@@ -14,9 +18,10 @@ from case_jax.errors import InputError
 from case_jax.parallel import make_mesh
 from experiments.train import Hardware
 
-__all__ = ["check_flags", "connected", "define_flags", "is_first_process"]
+__all__ = ["check_flags", "connected", "define_flags", "in_first_process", "is_first_process"]
 
 FLAGS = flags.FLAGS
+_PATIENCE = 300.0  # seconds
 
 
 def define_flags() -> None:
@@ -71,10 +76,33 @@ def check_flags(*, num_seeds: int) -> None:
         raise InputError(
             f"--{missing[0]}: is missing; expected --coordinator, --num_processes and --process_id together"
         )
+    host, _, port = (FLAGS.coordinator or "").rpartition(":")
+    if not missing and not (host and port.isdigit() and 0 < int(port) < 2**16):
+        raise InputError(f"--coordinator: is {FLAGS.coordinator!r}; expected host:port, as in 10.0.0.1:12345")
     if not missing and FLAGS.process_id >= FLAGS.num_processes:
         raise InputError(
             f"--process_id: is {FLAGS.process_id}; expected less than --num_processes={FLAGS.num_processes}"
         )
+
+
+def in_first_process(call: Callable[[], None]) -> None:
+    """Calls a function in the first process; where it refuses its input there, every process stops.
+
+    Raises:
+        InputError: what the function raised, or elsewhere, that it did.
+    """
+    refused = None
+    if is_first_process():
+        try:
+            call()
+        except InputError as error:
+            refused = error
+    if jax.process_count() > 1:
+        stop = multihost_utils.broadcast_one_to_all(np.int32(refused is not None))
+        if stop and refused is None:
+            refused = InputError("--process_id: the first process refused the run; expected what it says")
+    if refused is not None:
+        raise refused
 
 
 @contextlib.contextmanager
@@ -85,6 +113,7 @@ def connected(config: CaseConfig, console: Console) -> Iterator[Hardware]:
         InputError: if a batch cannot be divided over the devices.
     """
     if FLAGS.coordinator:
+        _await_coordinator()
         jax.distributed.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     try:
         devices = jax.devices()
@@ -112,3 +141,22 @@ def connected(config: CaseConfig, console: Console) -> Iterator[Hardware]:
     finally:
         if FLAGS.coordinator:
             jax.distributed.shutdown()
+
+
+def _await_coordinator() -> None:
+    """Waits until the first process listens, as long as JAX would; JAX itself ends in a stack trace."""
+    if is_first_process():
+        return
+    host, _, port = FLAGS.coordinator.rpartition(":")
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"--coordinator: {FLAGS.coordinator} does not answer ({error}); expected the process "
+                    "with --process_id=0 there"
+                ) from None
+            time.sleep(0.5)

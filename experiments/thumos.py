@@ -96,12 +96,11 @@ def main() -> None:
     for seed in range(FLAGS.seed, FLAGS.seed + FLAGS.num_seeds):
         settings = RunSettings.of(config, dataset, seed=seed, eval_every=FLAGS.eval_every, tiou=tiou)
         runs.append(Run(settings, base if FLAGS.num_seeds == 1 else base.of_seed(seed)))
-        if training and hardware.is_first_process():
-            runs[-1].workdir.begin(settings)
 
     began = time.perf_counter()
     with hardware.connected(config, console) as where:
         if training:
+            hardware.in_first_process(lambda: [run.workdir.begin(run.settings) for run in runs])
             try:
                 train(runs, dataset, where, console)
             except NonFiniteLossError as error:

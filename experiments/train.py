@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from case_jax import parallel
 from case_jax.checkpoints import CheckpointStore
 from case_jax.data.dataset import Dataset
+from case_jax.errors import InputError
 from case_jax.evaluation import Evaluation, Evaluator
 from case_jax.localization.detections import to_activitynet, write_predictions
 from case_jax.model import count_macs, count_parameters
@@ -42,6 +43,8 @@ class Run(NamedTuple):
 def train(runs: Sequence[Run], dataset: Dataset, hardware: Hardware, console: Console) -> None:
     """Trains all runs at once to ``num_steps``; what was interrupted goes on from its last checkpoint.
 
+    Runs that are there already are left as they are.
+
     An evaluation writes `predictions.json` if it is the best one, then its line in `metrics.jsonl`, then
     the checkpoint. A run interrupted in between goes back to the checkpoint before, drops the lines after
     it, and comes to the same result again.
@@ -53,11 +56,18 @@ def train(runs: Sequence[Run], dataset: Dataset, hardware: Hardware, console: Co
         dataset: on what.
         hardware: where.
         console: for progress.
+
+    Raises:
+        InputError: if some runs have trained and others have not.
     """
     settings = runs[0].settings
     config, eval_every = settings.config, settings.eval_every
     with contextlib.ExitStack() as stack:
         stores = [stack.enter_context(CheckpointStore(run.workdir.checkpoints)) for run in runs]
+        unfinished = [i for i, store in enumerate(stores) if config.num_steps not in store.steps]
+        if unfinished:  # otherwise the last one is looked at once more, and nothing is trained
+            runs, stores = [runs[i] for i in unfinished], [stores[i] for i in unfinished]
+        titled = len(unfinished) > 1
         state = _start(runs, stores, hardware.mesh)
         describe(settings, _one_seed(state, 0), dataset, console)
         step = int(np.max(parallel.local_copy(state.step)))
@@ -65,10 +75,10 @@ def train(runs: Sequence[Run], dataset: Dataset, hardware: Hardware, console: Co
             console.print(f"going on from step {step}")
         evaluator = stack.enter_context(_evaluator(settings, dataset, hardware))
         records = [
-            stack.enter_context(_recording(run, store, step, console, title=len(runs) > 1))
+            stack.enter_context(_recording(run, store, step, console, title=titled))
             for run, store in zip(runs, stores)
         ]
-        show = stack.enter_context(_progress(console, config.num_steps))
+        show = stack.enter_context(_progress(console, step, config.num_steps))
         train_videos = [video.features for video in dataset.train.videos]
         reports = fit(
             state,
@@ -101,8 +111,16 @@ def train(runs: Sequence[Run], dataset: Dataset, hardware: Hardware, console: Co
 
 def _start(runs: Sequence[Run], stores: Sequence[CheckpointStore], mesh: Mesh) -> TrainState:
     """The state of all runs at the latest step that all of them have saved, on every device."""
-    fresh = [parallel.replicate(run.settings.fresh_state(), mesh) for run in runs]
+    furthest = max(store.latest_step or 0 for store in stores)
     common = set.intersection(*(set(store.steps) for store in stores))
+    # Who was interrupted in the first evaluation starts anew, to the same result.
+    if not common and furthest > runs[0].settings.eval_every:
+        behind = next(run for run, store in zip(runs, stores) if furthest not in store.steps)
+        raise InputError(
+            f"{behind.workdir.path}: is not as far as the other seeds ({furthest} steps); expected seeds "
+            "that began together, or to train it by itself, with a --workdir of its own"
+        )
+    fresh = [parallel.replicate(run.settings.fresh_state(), mesh) for run in runs]
     if common:
         fresh = [store.restore(state, max(common)) for store, state in zip(stores, fresh)]
     return fresh[0] if len(fresh) == 1 else stack_seeds(fresh)
@@ -259,7 +277,7 @@ def _report_every(eval_every: int) -> int:
 
 
 @contextlib.contextmanager
-def _progress(console: Console, num_steps: int) -> Iterator[Any]:
+def _progress(console: Console, step: int, num_steps: int) -> Iterator[Any]:
     columns = (
         TextColumn("training"),
         BarColumn(),
@@ -268,7 +286,9 @@ def _progress(console: Console, num_steps: int) -> Iterator[Any]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("training", total=num_steps, status="compiling")
+        task = progress.add_task(
+            "training", total=num_steps, completed=step, status="compiling" if step < num_steps else ""
+        )
 
         def show(step: int, loss: float, best: Sequence[float | None]) -> None:
             known = [b for b in best if b is not None]

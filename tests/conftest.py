@@ -1,6 +1,7 @@
 """A strict session: 8 virtual CPU devices, no silent promotion of ranks or dtypes."""
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -18,7 +19,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # optax's Adam raises a float to its int32 step count, so tests that take optimiser steps cannot be strict.
 TAKES_STEPS = {
+    "test_torch_step",
     "test_training",
+    "test_parallel",
     "test_evaluation",
     "test_workdir",
     "test_checkpoints",
@@ -56,3 +59,23 @@ def golden() -> Path:
 def shared_data() -> Path:
     """Real data sets."""
     return _shared("data")
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory) -> dict[str, str]:
+    """One CPU device, and compiled programs kept between the session's commands (most of their time)."""
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    inherited = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    return {**inherited, **cache, "JAX_PLATFORMS": "cpu"}
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of this machine that nobody listens to."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]

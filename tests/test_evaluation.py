@@ -5,7 +5,8 @@ import pytest
 
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import Annotation, DatasetInfo, Split, Video
-from case_jax.evaluation import detect, evaluate_predictions, predict, score_split
+from case_jax.evaluation import Evaluator, detect, evaluate_predictions, predict, score_split
+from case_jax.localization.detections import to_activitynet
 from case_jax.training import create_train_state
 
 CONFIG = CaseConfig(num_snippets=16, hidden_dim=8, num_clusters=4, batch_size=3)
@@ -97,3 +98,58 @@ def test_perfect_predictions_score_1(videos):
     assert result.per_tiou.tolist() == [1.0, 1.0]
     nothing = evaluate_predictions({"results": {}}, split, [0.5])
     assert nothing.average == 0
+
+
+def assert_same_detections(found, expected):
+    assert list(found) == list(expected)
+    for name, detections in expected.items():
+        for ours, theirs in zip(found[name], detections, strict=True):
+            np.testing.assert_array_equal(ours, theirs, strict=True)
+
+
+@pytest.mark.parametrize("on_device", [True, False])
+def test_an_evaluator_detects_again_and_again(state, videos, on_device):
+    other = state.replace(params=jax.tree.map(lambda array: 2 * array, state.params))
+    with Evaluator(Split("test", tuple(videos)), INFO, CONFIG, on_device=on_device) as evaluator:
+        for of_state in (state, other, state):
+            assert_same_detections(evaluator.detect(of_state), detect(of_state, videos, INFO))
+    assert not all(
+        np.array_equal(a.score, b.score)
+        for a, b in zip(detect(state, videos, INFO).values(), detect(other, videos, INFO).values())
+    )
+
+
+def test_workers_find_the_same_detections_in_the_same_order(state, videos):
+    split = Split("test", tuple(videos))
+    expected = detect(state, videos, INFO)
+    with Evaluator(split, INFO, CONFIG, num_workers=2) as evaluator:
+        under_way = [evaluator.start(state) for _ in range(2)]
+        for evaluation in under_way:
+            assert_same_detections(evaluation.detections(), expected)
+            assert evaluation.done()
+        # Settings of localisation go to the workers with the state.
+        strict = state.replace(config=CaseConfig(**{**vars(CONFIG), "nms": "standard"}))
+        assert_same_detections(evaluator.detect(strict), detect(strict, videos, INFO))
+
+
+def test_an_evaluation_is_done_once_its_detections_are_there(state, videos):
+    split = Split("test", tuple(videos))
+    with Evaluator(split, INFO, CONFIG) as evaluator:
+        assert evaluator.start(state).done()
+    with Evaluator(split, INFO, CONFIG, num_workers=1) as evaluator:
+        evaluation = evaluator.start(state)
+        assert not evaluation.done()  # the worker has to start first
+        assert list(evaluation.detections()) == [video.name for video in videos]
+        assert evaluation.done()
+
+
+def test_map_of_detections_is_that_of_their_predictions(state, videos):
+    split = Split("test", tuple(videos))
+    with Evaluator(split, INFO, CONFIG) as evaluator:
+        detections = evaluator.detect(state)
+        found = evaluator.map_of(detections, [0.1, 0.3, 0.5])
+    expected = evaluate_predictions(to_activitynet(detections, INFO.classes), split, [0.1, 0.3, 0.5])
+    assert found.classes == expected.classes == ("Jump",)
+    np.testing.assert_array_equal(found.per_class, expected.per_class, strict=True)
+    np.testing.assert_array_equal(found.tiou, expected.tiou)
+    assert found.average > 0

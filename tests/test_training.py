@@ -1,4 +1,5 @@
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +9,21 @@ import pytest
 from case_jax import training
 from case_jax.checkpoints import params_from_published
 from case_jax.config import CaseConfig
+from case_jax.data.packed import pack
+from case_jax.data.samplers import gather_batch, plan_batch
 from case_jax.errors import InputError
 from case_jax.model import calibrated_cas, normalize_prototypes
 from case_jax.objective import joint_loss
-from case_jax.training import NonFiniteLossError, create_train_state, fit, train_step
+from case_jax.training import (
+    NonFiniteLossError,
+    TrainingSet,
+    create_train_state,
+    fit,
+    select_seed,
+    stack_seeds,
+    train_chunk,
+    train_step,
+)
 from tests import reference
 from tests.test_sinkhorn import algorithm_1
 
@@ -190,6 +202,16 @@ def test_step_is_the_papers_equations_end_to_end():
     np.testing.assert_allclose(new_state.cluster_labels, new_q_c, rtol=1e-4)
 
 
+def test_a_step_copies_no_activations_transposed():
+    state, batch = small_state(), small_batch()
+    program = str(jax.make_jaxpr(train_step)(state, batch))
+    shapes = set(re.findall(r":\w+\[([\d,]*)\] = transpose\[", program))
+    snippets, hidden = 3 * 16, 8
+    assert f"f32[{snippets},{hidden}]" in program
+    assert not shapes & {f"{snippets},{hidden}", f"{hidden},{snippets}", f"3,{hidden},16", f"{hidden},3,16"}
+    assert shapes  # of small arrays
+
+
 def test_step_is_pure():
     state, batch = small_state(), small_batch()
     before = jax.tree.map(np.array, (state.params, state.cluster_labels))
@@ -268,6 +290,127 @@ def test_fit_stops_at_the_first_loss_that_is_not_finite():
     features[2]["rgb"][:] = np.inf  # readers refuse such files; here it stands for a blown-up run
     with pytest.raises(NonFiniteLossError, match=r"^loss.* is nan at step \d+; expected a finite number"):
         list(fit(small_state(), features, labels, num_steps=10))
+
+
+def test_a_chunk_is_its_steps_one_by_one():
+    features, labels = videos()
+    training_set = jax.tree.map(jnp.asarray, TrainingSet(pack(features, ("rgb", "flow")), labels))
+    state = small_state(sigma=0.3)
+    together, history = jax.jit(train_chunk, static_argnames="num_steps")(state, training_set, num_steps=5)
+    step, config = jax.jit(train_step), state.config
+    for i in range(5):
+        plan = plan_batch(
+            state.key,
+            state.step,
+            training_set.features.lengths,
+            batch_size=config.batch_size,
+            num_snippets=config.num_snippets,
+            sampling=config.sampling,
+        )
+        batch = {
+            "features": gather_batch(training_set.features, plan),
+            "labels": training_set.labels[plan.videos],
+        }
+        state, metrics = step(state, batch)
+        assert set(history) == set(metrics)
+        for name, value in metrics.items():
+            np.testing.assert_allclose(history[name][i], value, rtol=1e-5, atol=1e-6, err_msg=name)
+    assert int(together.step) == int(state.step) == 5
+    for a, b in zip(jax.tree.leaves(together.params), jax.tree.leaves(state.params)):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+def test_a_report_stays_valid_while_training_goes_on():
+    reports = fit(small_state(), *videos(), num_steps=9, report_every=3)
+    first = next(reports)
+    early = jax.tree.map(np.array, (first.state.params, first.state.opt_state, first.state.cluster_labels))
+    *_, last = reports
+    later = first.state.params, first.state.opt_state, first.state.cluster_labels
+    for a, b in zip(jax.tree.leaves(early), jax.tree.leaves(later), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (int(first.state.step), int(last.state.step)) == (3, 9)
+
+
+def test_fit_leaves_the_state_that_it_is_given():
+    state = small_state()
+    before = jax.tree.map(np.array, state.params)
+    for on_device in (True, False):
+        list(fit(state, *videos(), num_steps=3, on_device=on_device))
+        for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(state.params), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_packed_videos_train_as_videos_do():
+    features, labels = videos()
+    (apart,) = fit(small_state(), features, labels, num_steps=3)
+    (packed,) = fit(small_state(), pack(features, ("rgb", "flow")), labels, num_steps=3)
+    assert packed.metrics == apart.metrics
+
+
+def test_bfloat16_features_train_nearly_alike():
+    features, labels = videos()
+    (exact,) = fit(small_state(), features, labels, num_steps=3)
+    (near,) = fit(small_state(feature_dtype="bfloat16"), features, labels, num_steps=3)
+    for name, value in exact.metrics.items():
+        if name.startswith("loss"):
+            assert near.metrics[name] == pytest.approx(value, rel=0.05), name
+    assert near.metrics["loss"] != exact.metrics["loss"]
+    for leaf in jax.tree.leaves(near.state.params):
+        assert leaf.dtype == jnp.float32
+
+
+def test_many_seeds_at_once_are_each_alone():
+    states = [small_state(seed, sigma=0.3) for seed in (0, 5, 6)]
+    together = list(fit(stack_seeds(states), *videos(), num_steps=6, report_every=2))
+    for position, state in enumerate(states):
+        alone = list(fit(state, *videos(), num_steps=6, report_every=2))
+        assert [r.step for r in together] == [r.step for r in alone] == [2, 4, 6]
+        for of_all, of_one in zip(together, alone):
+            assert set(of_all.metrics) == set(of_one.metrics)
+            for name, value in of_one.metrics.items():
+                found = of_all.metrics[name]
+                assert found.shape == (3,)
+                np.testing.assert_allclose(found[position], value, rtol=1e-5, atol=1e-6, err_msg=name)
+            ours, theirs = select_seed(of_all.state, position), of_one.state
+            assert int(ours.step) == int(theirs.step) == of_one.step
+            assert jax.random.key_data(ours.key).tolist() == jax.random.key_data(theirs.key).tolist()
+            for a, b in zip(
+                jax.tree.leaves((ours.params, ours.opt_state, ours.cluster_labels)),
+                jax.tree.leaves((theirs.params, theirs.opt_state, theirs.cluster_labels)),
+                strict=True,
+            ):
+                np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    losses = together[-1].metrics["loss"]
+    assert len(set(losses.tolist())) == 3
+
+
+def test_seeds_stack_and_come_out_again():
+    states = [small_state(seed) for seed in (3, 4)]
+    stacked = stack_seeds(states)
+    assert stacked.step.shape == (2,)
+    assert stacked.config == states[0].config
+    for i, state in enumerate(states):
+        selected = select_seed(stacked, i)
+        assert jax.tree.structure(selected) == jax.tree.structure(state)
+        for a, b in zip(jax.tree.leaves(selected.params), jax.tree.leaves(state.params)):
+            np.testing.assert_array_equal(a, b)
+        assert jax.random.bits(selected.key) == jax.random.bits(state.key)
+
+
+def test_of_many_seeds_the_one_that_breaks_is_named():
+    states = [small_state(seed, sigma=0.3) for seed in (0, 1, 2)]
+    params = jax.tree.map(lambda array: array.at[:].set(jnp.nan), states[1].params)
+    states[1] = states[1].replace(params=params)
+    with pytest.raises(
+        NonFiniteLossError, match=r"^loss \(number 2 of 2 seeds\) is nan at step 1; expected a finite number"
+    ):
+        list(fit(stack_seeds(states), *videos(), num_steps=4, report_every=2))
+
+
+def test_many_seeds_need_their_features_on_the_device():
+    states = stack_seeds([small_state(0), small_state(1)])
+    with pytest.raises(ValueError, match="many seeds at once need their features on the device"):
+        list(fit(states, *videos(), num_steps=1, on_device=False))
 
 
 def test_fit_needs_a_batch_of_videos():

@@ -80,7 +80,7 @@ class HostBatches:
 
 
 def host_batches(
-    batches: HostBatches, first_step: int, last_step: int, *, num_workers: int = 0, prefetch: int = 2
+    batches: HostBatches, first_step: int, last_step: int, *, num_workers: int = 0, prefetch: int = 1
 ) -> Generator[dict]:
     """The batches of steps ``first_step`` to ``last_step`` - 1, loaded ahead in order.
 

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from case_jax.data.packed import pack
 from case_jax.data.samplers import (
+    gather_batch,
+    plan_batch,
     plan_batches,
     sample_snippets,
     stratified_indices,
@@ -167,3 +170,37 @@ def test_a_batch_needs_as_many_videos():
         plan_batches(jax.random.key(0), 0, jnp.array([5, 6, 7]), batch_size=4, **options)
     exact = plan_batches(jax.random.key(0), 0, jnp.array([5, 6, 7]), batch_size=3, **options)
     assert sorted(exact.videos[0].tolist()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("sampling", ["stratified", "uniform"])
+def test_one_steps_plan_is_its_row_of_the_plan_of_many(sampling):
+    options = dict(batch_size=BATCH, num_snippets=SNIPPETS, sampling=sampling)
+    whole, one = plan(3, sampling=sampling), jax.jit(functools.partial(plan_batch, **options))
+    for row in range(STEPS):
+        alone = one(jax.random.key(0), jnp.int32(3 + row), jnp.array(LENGTH_OF))
+        np.testing.assert_array_equal(alone.videos, whole.videos[row])
+        np.testing.assert_array_equal(alone.snippets, whole.snippets[row])
+        assert alone.videos.dtype == alone.snippets.dtype == jnp.int32
+    # Outside jit, with a plain integer as step.
+    plain = plan_batch(jax.random.key(0), 7, jnp.array(LENGTH_OF), **options)
+    np.testing.assert_array_equal(plain.videos, whole.videos[4])
+    np.testing.assert_array_equal(plain.snippets, whole.snippets[4])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_gathered_batch_is_the_planned_snippets(dtype):
+    rng = np.random.default_rng(0)
+    videos = [
+        {"rgb": rng.standard_normal((n, 3), np.float32), "flow": rng.standard_normal((n, 2), np.float32)}
+        for n in LENGTH_OF
+    ]
+    packed = pack(videos, ("rgb", "flow"), dtype)
+    plans = plan(0)
+    for step in range(STEPS):
+        of_step = jax.tree.map(lambda array: array[step], plans)  # noqa: B023
+        batch = jax.jit(gather_batch)(jax.tree.map(jnp.asarray, packed), of_step)
+        assert list(batch) == ["flow", "rgb"]
+        for stream, found in batch.items():
+            expected = [videos[v][stream][s] for v, s in zip(*map(np.asarray, of_step), strict=True)]
+            assert found.dtype == packed.rows[stream].dtype
+            np.testing.assert_array_equal(found, np.stack(expected).astype(found.dtype))

@@ -1,6 +1,5 @@
 """Command lines as users run them: subprocesses, a small data set and one trained workdir."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,26 +24,14 @@ class Trained(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory) -> dict[str, str]:
-    """One CPU device, and compiled programs kept between the session's commands (most of their time)."""
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-    inherited = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    return {**inherited, **cache, "JAX_PLATFORMS": "cpu"}
-
-
-@pytest.fixture(scope="session")
 def run(environment) -> Callable[..., subprocess.CompletedProcess]:
-    """run("thumos", "--flag", ...): a command line of the project."""
+    """run("thumos", "--flag", ..., NAME="value"): a command line of the project, in an environment."""
 
-    def run_command(module: str, *flags) -> subprocess.CompletedProcess:
+    def run_command(module: str, *flags, **variables: str) -> subprocess.CompletedProcess:
         return subprocess.run(
             [sys.executable, "-m", f"experiments.{module}", *map(str, flags)],
             cwd=ROOT,
-            env=environment,
+            env={**environment, **variables},
             capture_output=True,
             text=True,
             timeout=300,
@@ -57,8 +44,8 @@ def run(environment) -> Callable[..., subprocess.CompletedProcess]:
 def succeed(run) -> Callable[..., str]:
     """Like run, but the command must succeed; returns what it printed."""
 
-    def run_successfully(module: str, *flags) -> str:
-        result = run(module, *flags)
+    def run_successfully(module: str, *flags, **variables: str) -> str:
+        result = run(module, *flags, **variables)
         assert result.returncode == 0, result.stderr
         return result.stdout
 
@@ -69,8 +56,8 @@ def succeed(run) -> Callable[..., str]:
 def fail(run) -> Callable[..., str]:
     """Like run, but it must be bad input: status 2 and one line on stderr, returned without "error: "."""
 
-    def run_in_vain(module: str, *flags) -> str:
-        result = run(module, *flags)
+    def run_in_vain(module: str, *flags, **variables: str) -> str:
+        result = run(module, *flags, **variables)
         assert result.returncode == 2, result.stderr
         assert result.stderr.startswith("error: "), result.stderr
         assert result.stderr.endswith("\n"), result.stderr

@@ -11,10 +11,11 @@ from case_jax.localization.detection_map import (
     DetectionMap,
     Segments,
     average_over,
+    detected_segments,
     detection_map,
     make_segments,
 )
-from case_jax.localization.detections import read_predictions
+from case_jax.localization.detections import Detections, read_predictions, to_activitynet
 
 THUMOS_TIOU = np.arange(1, 8) / 10
 
@@ -165,6 +166,26 @@ def test_make_segments_keeps_order_and_takes_an_empty_mapping():
     ]
     truth = as_segments([("v", "a", 0, 1)])
     assert detection_map(truth, make_segments({}), [0.5]).per_class.tolist() == [[0.0]]
+
+
+def some_detections(count, seed=0):
+    rng = np.random.default_rng(seed)
+    start = rng.uniform(0, 9, count)
+    return Detections(rng.integers(0, 3, count), start, start + rng.uniform(0, 5, count), rng.random(count))
+
+
+@pytest.mark.parametrize("counts", [(4, 0, 1, 7), (0,), (0, 0), (), (3,)])
+def test_detected_segments_are_those_of_their_predictions(counts):
+    classes = ("a", "bb", "a longer name")
+    videos = {f"video{i}{'x' * i}": some_detections(count, seed=i) for i, count in enumerate(counts)}
+    found = detected_segments(videos, classes)
+    expected = make_segments(to_activitynet(videos, classes)["results"])
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.tolist() == theirs.tolist()
+    assert found.score.size == sum(counts)
+    truth = as_segments([("video0", "a", 0, 5), ("video3xxx", "bb", 1, 4)])
+    ours, theirs = (detection_map(truth, segments, TIOU) for segments in (found, expected))
+    np.testing.assert_array_equal(ours.per_class, theirs.per_class)
 
 
 @pytest.mark.parametrize("truth, tiou", [([], [0.5]), ([("v", "a", 0, 1)], [])])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from case_jax.localization.detections import Detections
-from case_jax.localization.nms import published_soft_nms, standard_soft_nms, tiou
+from case_jax.localization.nms import _first_come, published_soft_nms, standard_soft_nms, tiou
 
 many = settings(max_examples=200, deadline=None, derandomize=True)
 # Whole seconds and few scores: ties in both, duplicates, zero lengths, tIoU on the thresholds.
@@ -158,3 +158,36 @@ def test_tiou_is_shared_over_covered_seconds(one, others):
 def test_tiou_of_points_is_zero():
     zeros = np.zeros(2)
     np.testing.assert_array_equal(tiou(0.0, 0.0, zeros, zeros), zeros)
+
+
+def upper_triangle(count):
+    flat = st.lists(st.booleans(), min_size=count**2, max_size=count**2)
+    return flat.map(lambda bits: np.triu(np.reshape(np.array(bits, bool), (count, count)), k=1))
+
+
+@many
+@given(conflicts=st.integers(0, 12).flatmap(upper_triangle))
+def test_first_come_is_a_loop(conflicts):
+    kept = []
+    for i in range(len(conflicts)):
+        if not any(conflicts[j, i] for j in kept):
+            kept.append(i)
+    assert np.flatnonzero(_first_come(conflicts)).tolist() == kept
+
+
+def test_first_come_follows_the_longest_chain():
+    # Each conflicts with the next alone: every other one is kept.
+    assert _first_come(np.eye(50, k=1, dtype=bool)).tolist() == [True, False] * 25
+
+
+@pytest.mark.parametrize("count", [255, 256, 257, 600])
+@pytest.mark.parametrize("threshold", [0.1, 0.4])
+def test_published_agrees_with_its_loop_on_many(count, threshold):
+    rng = np.random.default_rng(count)
+    start = rng.uniform(0, 200, count).round(1)
+    rows = np.stack([rng.random(count).round(2), start, start + rng.uniform(0.5, 30, count).round(1)], axis=1)
+    assert len(set(rows[:, 0])) < count  # some scores are equal
+    found = published_soft_nms(as_detections(rows), threshold=threshold, alpha=0.35)
+    expected = slow_published([tuple(row) for row in rows.tolist()], threshold, 0.35)
+    np.testing.assert_allclose(as_rows(found), expected, rtol=1e-13, atol=0)
+    assert 2 < np.count_nonzero(np.isin(found.score, rows[:, 0])) < count

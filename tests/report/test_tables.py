@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from case_jax.localization.detection_map import DetectionMap
-from case_jax.report.tables import format_table, map_table, per_class_table
+from case_jax.report.tables import format_table, map_table, per_class_table, seeds_table
 
 
 def _result(tiou, per_class, classes=("Jump", "Run")):
@@ -69,3 +69,57 @@ def test_per_class_table_has_a_row_for_each_class():
         "Jump            100.00  50.00  75.00",
         "Tennis swing     25.00   0.00  12.50",
     ]
+
+
+def _cells(line):
+    """Row title and numbers; titles hold single blanks only."""
+    title, *cells = [cell.strip() for cell in line.split("  ") if cell.strip()]
+    return title, [float(cell) for cell in cells]
+
+
+def test_seeds_table_has_mean_and_sample_deviation():
+    tiou, rng = np.arange(1, 8) / 10, np.random.default_rng(0)
+    values = rng.random((3, 2, 7))  # seed, last and best, threshold
+    seeds = {
+        seed: {
+            f"last (step {60 + seed})": _result(tiou, [last, last]),
+            f"best (step {seed})": _result(tiou, [best, best]),
+        }
+        for seed, (last, best) in zip((4, 5, 6), values, strict=True)
+    }
+    header, rule, *lines = seeds_table(seeds).splitlines()
+    one = map_table(seeds[4]).splitlines()[0]
+    assert header.split() == one.split()
+    assert set(rule) == {"-"}
+    rows = dict(map(_cells, lines))
+    assert list(rows) == [
+        "seed 4, last (step 64)",
+        "seed 4, best (step 4)",
+        "seed 5, last (step 65)",
+        "seed 5, best (step 5)",
+        "seed 6, last (step 66)",
+        "seed 6, best (step 6)",
+        "last, mean of 3 seeds",
+        "last, standard deviation",
+        "best, mean of 3 seeds",
+        "best, standard deviation",
+    ]
+    for which, of_seeds in (("last", values[:, 0]), ("best", values[:, 1])):
+        averages = [of_seeds[:, :5], of_seeds[:, 2:], of_seeds]
+        columns = 100 * np.concatenate([of_seeds, *(a.mean(axis=1, keepdims=True) for a in averages)], axis=1)
+        for seed, expected in zip((4, 5, 6), columns):
+            (found,) = (row for title, row in rows.items() if title.startswith(f"seed {seed}, {which} "))
+            np.testing.assert_allclose(found, expected, atol=0.0051)
+        np.testing.assert_allclose(rows[f"{which}, mean of 3 seeds"], columns.mean(axis=0), atol=0.0051)
+        deviation = np.sqrt(np.square(columns - columns.mean(axis=0)).sum(axis=0) / 2)
+        np.testing.assert_allclose(rows[f"{which}, standard deviation"], deviation, atol=0.0051)
+
+
+def test_one_seed_has_no_deviation():
+    lines = seeds_table({7: {"last (step 2)": _result([0.5], [[0.25], [0.75]])}}).splitlines()
+    assert [_cells(line)[0] for line in lines[2:]] == [
+        "seed 7, last (step 2)",
+        "last, mean of 1 seeds",
+        "last, standard deviation",
+    ]
+    assert [line.split()[-2:] for line in lines[2:]] == [["50.00", "50.00"]] * 2 + [["nan", "nan"]]

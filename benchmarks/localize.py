@@ -1,0 +1,139 @@
+"""Features to detections: ours, and PyTorch video by video with proposals and suppression in plain loops.
+
+python -m benchmarks.localize
+
+Two parts. The network: THUMOS14-shaped features to fused sequences and video scores. The numpy stage:
+sequences to proposals, soft-NMS and mAP, on sequences that give about as many proposals as trained
+networks do (random features do not). The peer runs in the same process, in turn. The published code takes
+about 43 s for the numpy stage of 210 videos on two cores of such a machine.
+"""
+
+import jax
+import numpy as np
+from absl import flags
+
+from benchmarks import harness, plain_loops
+from benchmarks.thumos_shape import make_dataset, scored_videos
+from case_jax.config import CaseConfig
+from case_jax.data.dataset import as_entries
+from case_jax.data.thumos import THUMOS14
+from case_jax.localization.detection_map import detected_segments, detection_map, make_segments
+from case_jax.localization.localize import localize_videos
+from case_jax.scoring import sample_videos, score_sampled
+from case_jax.training import create_train_state
+from experiments import cli
+
+flags.DEFINE_integer("repeats", 3, "timed runs of each", lower_bound=1)
+flags.DEFINE_integer("num_videos", 210, "videos", lower_bound=1)
+flags.DEFINE_integer("width", 1024, "channels of each of the two streams", lower_bound=1)
+flags.DEFINE_list("peers", ["torch", "loops"], "of torch (the network) and loops (the numpy stage)")
+FLAGS = flags.FLAGS
+TIOU = np.arange(1, 8) / 10
+PUBLISHED_S = 43.0  # numpy stage and mAP of 210 videos, 23,500 proposals, one process on two cores
+
+
+def main() -> None:
+    config = CaseConfig()
+    if "torch" in FLAGS.peers:
+        harness.require_packages("peers", "bench", torch="torch")
+    network = _network_contestants(config)
+    stage, count = _stage_contestants(config)
+    network_s = harness.in_turn(network, repeats=FLAGS.repeats)
+    stage_s = harness.in_turn(stage, repeats=FLAGS.repeats)
+    ours_s = network_s["ours"] + stage_s["ours"]
+    rows = [["part", "ms", "videos per second"]]
+    for title, part in (("network", network_s), ("numpy stage + mAP", stage_s)):
+        rows += [
+            [f"{title}, {name}", harness.milliseconds(s), f"{FLAGS.num_videos / s:,.0f}"]
+            for name, s in part.items()
+        ]
+    published_s = PUBLISHED_S * FLAGS.num_videos / 210
+    peers = [part[name] for part, name in ((network_s, "torch"), (stage_s, "loops")) if name in part]
+    measured = len(peers) == 2
+    harness.finish(
+        "localize",
+        rows,
+        ours_s=ours_s if measured else stage_s["ours"],
+        peer="PyTorch video by video and plain loops" if measured else "published numpy stage (recorded)",
+        peer_s=sum(peers) if measured else published_s,
+        videos=FLAGS.num_videos,
+        proposals=count,
+        videos_per_s=FLAGS.num_videos / ours_s,
+        network_s=network_s,
+        stage_s=stage_s,
+        published_stage_s=published_s,
+        stage_speedup_over_published=published_s / stage_s["ours"],
+    )
+
+
+def _network_contestants(config: CaseConfig):
+    dataset = make_dataset(num_train=1, num_test=FLAGS.num_videos, width=FLAGS.width)
+    state = create_train_state(
+        config, jax.random.key(0), stream_widths=dataset.stream_widths, num_classes=len(THUMOS14.classes)
+    )
+    sampled = sample_videos(dataset.test.pack(THUMOS14.streams), num_snippets=config.num_snippets)
+
+    def ours():
+        scores = score_sampled(state, sampled)
+        return np.asarray(scores.fused), np.asarray(scores.video)
+
+    contestants = {"ours": ours}
+    if "torch" in FLAGS.peers:
+        import torch
+
+        from benchmarks.torch_step import TorchCase
+
+        case = TorchCase(tuple(dataset.stream_widths.values()), len(THUMOS14.classes), config)
+
+        @torch.no_grad()
+        def theirs():
+            results = []
+            for video in dataset.test.videos:
+                picked = np.arange(config.num_snippets) * video.num_snippets // config.num_snippets
+                joined = np.concatenate([array[picked] for array in video.features.values()], axis=1)
+                results.append(case.score(torch.from_numpy(joined.T[None].copy())))
+            return results
+
+        contestants["torch"] = theirs
+    return contestants
+
+
+def _stage_contestants(config: CaseConfig):
+    videos = scored_videos(FLAGS.num_videos, config.num_snippets)
+    fused = np.stack([v.fused for v in videos])
+    scores = np.stack([v.scores for v in videos])
+    truth = {v.name: as_entries(v.annotations) for v in videos}
+    segments = make_segments(truth)
+
+    def ours():
+        found = localize_videos(fused, scores, [v.duration for v in videos], config)
+        detections = dict(zip(truth, found))
+        result = detection_map(segments, detected_segments(detections, THUMOS14.classes), TIOU)
+        return result.per_tiou, sum(d.score.size for d in found)
+
+    def loops():
+        predictions = {
+            v.name: [
+                {"label": THUMOS14.classes[label], "score": score, "segment": [start, end]}
+                for label, score, start, end in plain_loops.localize_video(
+                    v.fused, v.scores, v.duration, config
+                )
+            ]
+            for v in videos
+        }
+        return plain_loops.mean_average_precision(truth, predictions, TIOU), sum(
+            map(len, predictions.values())
+        )
+
+    quality, count = ours()
+    contestants = {"ours": ours}
+    if "loops" in FLAGS.peers:
+        loops_quality, loops_count = loops()
+        np.testing.assert_equal(count, loops_count)
+        np.testing.assert_allclose(quality, loops_quality, rtol=0, atol=1e-6)
+        contestants["loops"] = loops
+    return contestants, count
+
+
+if __name__ == "__main__":
+    cli.run(main)
