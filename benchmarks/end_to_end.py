@@ -111,15 +111,7 @@ def _peer_parts(config: CaseConfig, dataset) -> dict[str, float]:
         return case.score(features[:1])
 
     def stage():
-        predictions = {
-            v.name: [
-                {"label": THUMOS14.classes[label], "score": score, "segment": [start, end]}
-                for label, score, start, end in plain_loops.localize_video(
-                    v.fused, v.scores, v.duration, config
-                )
-            ]
-            for v in videos
-        }
+        predictions = plain_loops.predict(videos, THUMOS14.classes, config)
         return plain_loops.mean_average_precision(truth, predictions, np.arange(1, 8) / 10)
 
     seconds = harness.in_turn(

@@ -112,15 +112,7 @@ def _stage_contestants(config: CaseConfig):
         return result.per_tiou, sum(d.score.size for d in found)
 
     def loops():
-        predictions = {
-            v.name: [
-                {"label": THUMOS14.classes[label], "score": score, "segment": [start, end]}
-                for label, score, start, end in plain_loops.localize_video(
-                    v.fused, v.scores, v.duration, config
-                )
-            ]
-            for v in videos
-        }
+        predictions = plain_loops.predict(videos, THUMOS14.classes, config)
         return plain_loops.mean_average_precision(truth, predictions, TIOU), sum(
             map(len, predictions.values())
         )

@@ -6,9 +6,21 @@ mAP with its documented ties), so that results can be compared as well as times.
 
 import numpy as np
 
+from benchmarks.thumos_shape import ScoredVideo
 from case_jax.config import CaseConfig
 
-__all__ = ["localize_video", "mean_average_precision"]
+__all__ = ["localize_video", "mean_average_precision", "predict"]
+
+
+def predict(videos: list[ScoredVideo], classes: tuple[str, ...], config: CaseConfig) -> dict:
+    """`localize_video` of many videos: {video: [{"label", "score", "segment"}]}."""
+    return {
+        video.name: [
+            {"label": classes[label], "score": score, "segment": [start, end]}
+            for label, score, start, end in localize_video(video.fused, video.scores, video.duration, config)
+        ]
+        for video in videos
+    }
 
 
 def localize_video(

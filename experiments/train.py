@@ -95,15 +95,13 @@ def train(runs: Sequence[Run], dataset: Dataset, hardware: Hardware, console: Co
         for report in reports:
             for seed, record in enumerate(records):
                 record.add(_one_seed_report(report, seed))
-            # Several hosts must agree on when they talk to each other, so there nobody looks ahead.
-            if pending is not None and jax.process_count() == 1 and pending.done():
-                pending = pending.finish()
+            pending = _finish_if_done(pending)
             show(report.step, float(np.mean(report.metrics["loss"])), [r.best for r in records])
             if report.step % eval_every and report.step != config.num_steps:
                 continue
             if pending is not None:
                 pending = pending.finish()
-            pending = _Pending(report.step, report.state, records, evaluator)
+            pending = _finish_if_done(_Pending(report.step, report.state, records, evaluator))
         if pending is not None:
             pending.finish()
             show(config.num_steps, float(np.mean(report.metrics["loss"])), [r.best for r in records])
@@ -173,6 +171,13 @@ class _Pending:
                 record.follow(state)
             else:
                 record.evaluated(self._step, state, losses, self._evaluations[i], self._evaluator)
+
+
+def _finish_if_done(pending: _Pending | None) -> _Pending | None:
+    """Records an evaluation that has come to its end; several hosts must agree on when, so they wait."""
+    if pending is not None and jax.process_count() == 1 and pending.done():
+        return pending.finish()
+    return pending
 
 
 class _Record:

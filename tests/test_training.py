@@ -402,7 +402,7 @@ def test_of_many_seeds_the_one_that_breaks_is_named():
     params = jax.tree.map(lambda array: array.at[:].set(jnp.nan), states[1].params)
     states[1] = states[1].replace(params=params)
     with pytest.raises(
-        NonFiniteLossError, match=r"^loss \(number 2 of 2 seeds\) is nan at step 1; expected a finite number"
+        NonFiniteLossError, match=r"^loss \(number 2 of 3 seeds\) is nan at step 1; expected a finite number"
     ):
         list(fit(stack_seeds(states), *videos(), num_steps=4, report_every=2))
 
@@ -441,3 +441,18 @@ def test_config_refuses(fields, words):
     with pytest.raises(InputError) as caught:
         CaseConfig(**fields)
     assert str(caught.value) == words
+
+
+def test_precision_of_the_products_changes_rounding_only():
+    batch, stepped = small_batch(), {}
+    for precision in ("float32", "tf32", "bfloat16"):
+        stepped[precision] = jax.jit(train_step)(small_state(matmul_precision=precision), batch)
+    loss = {precision: float(metrics["loss"]) for precision, (_, metrics) in stepped.items()}
+    assert loss["tf32"] == loss["float32"]  # a CPU has no TF32
+    assert loss["bfloat16"] != loss["float32"]
+    assert loss["bfloat16"] == pytest.approx(loss["float32"], rel=0.02)
+    for state, metrics in stepped.values():
+        assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.cluster_labels))} == {
+            np.dtype("float32")
+        }
+        assert metrics["marginal_error"].dtype == np.float32
