@@ -44,13 +44,9 @@ def test_benchmark_prints_a_table_and_last_a_json_line(name, environment):
     assert line["ours_s"] > 0
     if line["peer_s"] is not None:
         assert line["ratio"] == pytest.approx(line["ours_s"] / line["peer_s"])
-
-
-def test_train_step_tells_the_fraction_of_its_products_and_of_dispatch(environment):
-    ended = run("train_step", *COMMANDS["train_step"].split(), environment=environment)
-    line = json.loads(ended.stdout.splitlines()[-1])
-    assert line["gemm_fraction"] == pytest.approx(line["gemm_s"] / line["ours_s"])
-    assert line["dispatch_fraction"] == pytest.approx(line["dispatch_s"] / (2 * line["ours_s"]))
+    if name == "train_step":
+        assert line["gemm_fraction"] == pytest.approx(line["gemm_s"] / line["ours_s"])
+        assert line["dispatch_fraction"] == pytest.approx(line["dispatch_s"] / (2 * line["ours_s"]))
 
 
 NUMBERS = 'expected "first:last:step" or "a,b,c", for example 0.1:0.7:0.1'
