@@ -21,7 +21,7 @@ from case_jax.localization.detection_map import (
 )
 from case_jax.localization.detections import Detections, to_activitynet
 from case_jax.localization.localize import localize_videos
-from case_jax.scoring import SampledVideos, sample_videos, score_sampled
+from case_jax.scoring import sample_videos, score_sampled
 from case_jax.training import TrainState
 
 __all__ = [
@@ -158,11 +158,6 @@ class Evaluator:
         """Stops the workers."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-
-    @property
-    def sampled(self) -> SampledVideos:
-        """The videos as `case_jax.scoring.score_sampled` takes them."""
-        return self._videos
 
     def start(self, state: TrainState) -> Evaluation:
         """Scores the videos and has their actions localised.
