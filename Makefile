@@ -4,11 +4,17 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint clean
+# Flags of experiments.ablations; those that come last win.
+ABLATIONS ?= --all
+
+.PHONY: demo ablations test test-slow lint clean
 
 demo: $(READY)  ## train and evaluate on the embedded synthetic data, about a minute
 	rm -rf runs/demo
 	$(RUN) -m experiments.thumos --flagfile=experiments/flags/demo.flags --workdir=runs/demo
+
+ablations: $(READY)  ## the paper's tables and figures on the synthetic data set, about 20 minutes; goes on if interrupted
+	$(RUN) -m experiments.ablations --flagfile=experiments/flags/ablations.flags --workdir=runs/ablations $(ABLATIONS)
 
 test: $(READY)  ## the fast test suite
 	$(RUN) -m pytest

@@ -44,6 +44,8 @@ class CaseConfig:
     sinkhorn_iters: int = 3  # n_iter of Alg. 1
     sigma: float = 10.0  # sigma of Eq. (11)
     scc_prior: bool = True  # Eq. (12); False: Eq. (10), no prior (Table 5, row 2)
+    scc_transport: bool = True  # Q^S by transport, Eq. (8); False: without that constraint (Table 4)
+    scc_labels: Literal["soft", "hard"] = "soft"  # "hard": one-hot of Q^S (Table 4)
     prior_rank: Literal["true", "permutation"] = "true"  # "permutation": the published code's
     ccc_marginal: Literal["foreground", "uniform"] = "foreground"  # Eq. (13); Eq. (9) (Table 5, row 3)
     rho: float = 10.0  # rho of Eq. (5)
@@ -112,6 +114,7 @@ class CaseConfig:
 _CHOICES = {
     "sampling": ("stratified", "uniform"),
     "prior_rank": ("true", "permutation"),
+    "scc_labels": ("soft", "hard"),
     "ccc_marginal": ("foreground", "uniform"),
     "matmul_precision": ("float32", "tf32", "bfloat16"),
     "feature_dtype": ("float32", "bfloat16"),

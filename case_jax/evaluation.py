@@ -168,11 +168,23 @@ class Evaluator:
         Returns:
             `Evaluation`; with workers, its numpy stage goes on in them.
         """
-        scores = score_sampled(state, self._videos)
+        return self.localize(self.score(state), state.config)
+
+    def score(self, state: TrainState, *, foreground: Foreground | None = None) -> VideoScores:
+        """The first half of `start`: scores of the V videos, on the device.
+
+        Args:
+            state: as `start`.
+            foreground: as `case_jax.scoring.score_sampled`.
+        """
+        return score_sampled(state, self._videos, foreground=foreground)
+
+    def localize(self, scores: VideoScores, config: CaseConfig) -> Evaluation:
+        """The second half of `start`: proposals and soft-NMS, with the "Proposals" settings of ``config``."""
         fused, video_scores = np.asarray(scores.fused), np.asarray(scores.video)
         if self._pool is None:
             part = concurrent.futures.Future()
-            part.set_result(localize_videos(fused, video_scores, self._durations, state.config))
+            part.set_result(localize_videos(fused, video_scores, self._durations, config))
             return Evaluation(self, [part])
         # Some more parts than workers even out that videos differ.
         bounds = np.linspace(0, len(fused), min(len(fused), 4 * self._num_workers) + 1).astype(int)
@@ -184,7 +196,7 @@ class Evaluator:
                     fused[begin:end],
                     video_scores[begin:end],
                     self._durations[begin:end],
-                    state.config,
+                    config,
                 )
                 for begin, end in itertools.pairwise(bounds)
             ],

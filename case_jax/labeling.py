@@ -69,11 +69,14 @@ def snippet_cluster_labels(
     num_iters: int = 3,
     sigma: float = 10.0,
     rank: str = "true",
+    transport: bool = True,
+    hard: bool = False,
 ) -> SinkhornResult:
     """Cluster pseudo-labels Q^S of snippets: Eqs. (7)-(9) with Eq. (12), or with Eq. (10).
 
     Clusters get equal shares of the snippets (Eq. 9). With ``cluster_foreground``, snippets of high
-    foreground rank are drawn to foreground clusters by the prior of Eq. (11).
+    foreground rank are drawn to foreground clusters by the prior of Eq. (11). The other three labels of
+    Table 4 are there to be compared with.
 
     Args:
         cluster_logits: (N, K) L^S, fused over streams.
@@ -83,11 +86,43 @@ def snippet_cluster_labels(
         num_iters: see `case_jax.sinkhorn.sinkhorn`.
         sigma: see `case_jax.sinkhorn.gaussian_rank_prior`.
         rank: see `case_jax.sinkhorn.gaussian_rank_prior`.
+        transport: False drops the constraint of Eq. (8), and with it transport and prior: the labels are
+            the predictions themselves, softmax of L^S.
+        hard: whether to make the labels one-hot; of equal entries the first cluster is taken.
 
     Returns:
         `SinkhornResult` with the (N, K) float32 plan Q^S.
     """
     scores = jax.lax.stop_gradient(cluster_logits).astype(jnp.float32)
+    if not transport:
+        result = _with_marginal_error(jax.nn.softmax(scores, axis=-1))
+    else:
+        result = _transported_labels(
+            scores,
+            foreground,
+            cluster_foreground,
+            epsilon=epsilon,
+            num_iters=num_iters,
+            sigma=sigma,
+            rank=rank,
+        )
+    if hard:
+        best = jnp.argmax(result.plan, axis=-1)
+        result = _with_marginal_error(jax.nn.one_hot(best, scores.shape[1], dtype=scores.dtype))
+    return jax.lax.stop_gradient(result)
+
+
+def _transported_labels(
+    scores: jax.Array,
+    foreground: jax.Array,
+    cluster_foreground: jax.Array | None,
+    *,
+    epsilon: float,
+    num_iters: int,
+    sigma: float,
+    rank: str,
+) -> SinkhornResult:
+    """Eq. (12), or Eq. (10) without ``cluster_foreground``."""
     if cluster_foreground is not None:
         # exp(L / epsilon) * prior = exp((L + epsilon * log prior) / epsilon): adding the prior as a log
         # keeps it exact where a narrow sigma would underflow.
@@ -95,7 +130,12 @@ def snippet_cluster_labels(
             *jax.lax.stop_gradient((foreground, cluster_foreground)), sigma=sigma, rank=rank
         )
         scores = scores + epsilon * log_prior
-    return jax.lax.stop_gradient(sinkhorn_with_error(scores, epsilon=epsilon, num_iters=num_iters))
+    return sinkhorn_with_error(scores, epsilon=epsilon, num_iters=num_iters)
+
+
+def _with_marginal_error(labels: jax.Array) -> SinkhornResult:
+    """(N, K) labels that were not transported, and how far they are from equal shares (Eq. 9)."""
+    return SinkhornResult(labels, jnp.sum(jnp.abs(labels.mean(axis=0) - 1 / labels.shape[1])))
 
 
 def cluster_labels(

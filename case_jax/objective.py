@@ -83,7 +83,7 @@ def _label_snippets(
 ) -> SinkhornResult:
     """Q^S of a batch, from what the streams agree on (the means of their L^S and P^A)."""
     # Without CCC nobody classifies the clusters, so there is nothing to build the prior from: Eq. (10).
-    with_prior = config.ccc and config.scc_prior
+    with_prior = config.ccc and config.scc_prior and config.scc_transport
     return labeling.snippet_cluster_labels(
         _mean(out.cluster_logits for out in streams).reshape(-1, config.num_clusters),
         _mean(out.attention for out in streams).reshape(-1),
@@ -92,6 +92,8 @@ def _label_snippets(
         num_iters=config.sinkhorn_iters,
         sigma=config.sigma,
         rank=config.prior_rank,
+        transport=config.scc_transport,
+        hard=config.scc_labels == "hard",
     )
 
 

@@ -27,6 +27,9 @@ __all__ = ["SampledVideos", "sample_videos", "score_sampled"]
 _SCORES_PER_CALL = 2**25
 
 
+_uniform = jax.jit(jax.vmap(uniform_indices, in_axes=(0, None)), static_argnums=1)
+
+
 class SampledVideos(NamedTuple):
     """V videos, each sampled uniformly to T snippets, and where to find these."""
 
@@ -58,9 +61,8 @@ def sample_videos(
     packed = isinstance(features, PackedFeatures)
     lengths = features.lengths if packed else [len(next(iter(video.values()))) for video in features]
     lengths = np.asarray(lengths, np.int32)
-    uniform = jax.jit(jax.vmap(uniform_indices, in_axes=(0, None)), static_argnums=1)
     distinct, samples, count = [], np.empty((len(lengths), num_snippets), np.int32), 0
-    for row, positions in zip(samples, np.asarray(uniform(lengths, num_snippets))):
+    for row, positions in zip(samples, np.asarray(_uniform(lengths, num_snippets))):
         of_video, inverse = np.unique(positions, return_inverse=True)
         distinct.append(of_video.astype(np.int32))
         row[:] = count + inverse

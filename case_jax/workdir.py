@@ -1,6 +1,7 @@
 """The folder a run lives in: settings, metrics, checkpoints, predictions."""
 
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -46,12 +47,8 @@ class RunSettings(NamedTuple):
 
     def fresh_state(self) -> TrainState:
         """The state at step 0."""
-        return create_train_state(
-            self.config,
-            jax.random.key(self.seed),
-            stream_widths=self.stream_widths,
-            num_classes=len(self.info.classes),
-        )
+        widths = tuple(self.stream_widths.items())
+        return _create(self.config, jax.random.key(self.seed), widths, len(self.info.classes))
 
     def as_json(self) -> dict[str, Any]:
         """A dictionary ready for JSON; the inverse of `from_json`."""
@@ -118,6 +115,10 @@ class Workdir:
     def _metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
+    @property
+    def _history(self) -> Path:
+        return self.path / "history.jsonl"
+
     def begin(self, settings: RunSettings) -> None:
         """Writes `config.json`, or checks that it is of the same run; only ``num_steps`` may differ.
 
@@ -163,24 +164,23 @@ class Workdir:
         Raises:
             InputError: if a line is not an evaluation's.
         """
-        if not self._metrics.exists():
-            return []
-        rows = []
-        for number, line in enumerate(self._metrics.read_bytes().splitlines(), start=1):
-            try:
-                row = json.loads(line)
-                rows.append({**row, "step": int(row["step"]), "average": float(row["average"])})
-            except (ValueError, KeyError, TypeError):
-                raise InputError(
-                    f"{self._metrics}: line {number} is no evaluation; expected a JSON object with 'step' "
-                    "and 'average'"
-                ) from None
-        return rows
+        return _read_rows(self._metrics, "evaluation", "average", float)
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replaces `metrics.jsonl` as a whole, so that it never holds a torn line."""
-        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-        write_text_atomically(self._metrics, text)
+        _write_rows(self._metrics, rows)
+
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of `history.jsonl`: {"step", "metrics"}, means over the steps since the row before.
+
+        Raises:
+            InputError: if a line is something else.
+        """
+        return _read_rows(self._history, "report of training", "metrics", dict)
+
+    def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replaces `history.jsonl` as a whole."""
+        _write_rows(self._history, rows)
 
     def load(
         self, which: Literal["best", "last"] = "best", *, mesh: Mesh | None = None
@@ -206,6 +206,32 @@ class Workdir:
                 raise InputError(f"{self.checkpoints}: holds no checkpoint; expected one from training")
             template = settings.fresh_state()
             return settings, store.restore(template if mesh is None else replicate(template, mesh), step)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2, 3))
+def _create(config: CaseConfig, key: jax.Array, widths: tuple, num_classes: int) -> TrainState:
+    """Compiled once for all seeds."""
+    return create_train_state(config, key, stream_widths=dict(widths), num_classes=num_classes)
+
+
+def _read_rows(path: Path, what: str, key: str, kind: type) -> list[dict[str, Any]]:
+    """The JSON objects of a file, one a line, each with a "step" and a ``key`` that is a ``kind``."""
+    if not path.exists():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            rows.append({**row, "step": int(row["step"]), key: kind(row[key])})
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"{path}: line {number} is no {what}; expected a JSON object with 'step' and {key!r}"
+            ) from None
+    return rows
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    write_text_atomically(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
 
 
 def _flatten(content: Any, prefix: str = "") -> dict[str, Any]:

@@ -14,48 +14,27 @@ from collections.abc import Mapping, Sequence
 
 from absl import flags
 from rich.console import Console
-from rich.text import Text
 
 from case_jax import parallel
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import Dataset
-from case_jax.data.synthetic import make_synthetic_dataset
-from case_jax.data.thumos import load_dataset
 from case_jax.errors import InputError
 from case_jax.evaluation import Evaluator
 from case_jax.localization.detection_map import DetectionMap
 from case_jax.report.tables import map_table, seeds_table
 from case_jax.training import NonFiniteLossError, TrainState
 from case_jax.workdir import RunSettings, Workdir
-from experiments import cli, hardware
+from experiments import cli, hardware, inputs
 from experiments.train import Hardware, Run, describe, train
 
-flags.DEFINE_string("data_dir", None, "data set in the THUMOS14 layout (README, Real data)")
-flags.DEFINE_boolean("synthetic", False, "use the embedded synthetic data set, not --data_dir")
-flags.DEFINE_string("workdir", None, "folder of the run: settings, metrics, checkpoints, predictions")
 flags.DEFINE_enum(
     "mode",
     "train",
     ["train", "evaluate"],
     "train, or evaluate what was trained (flags of training are then ignored)",
 )
-flags.DEFINE_integer(
-    "seed",
-    0,
-    "initial parameters, shuffling and sampling follow from it",
-    lower_bound=0,
-    upper_bound=2**31 - 1,
-)
-flags.DEFINE_integer(
-    "num_seeds",
-    1,
-    "train this many seeds at once, from --seed on, each in a folder of its own in --workdir",
-    lower_bound=1,
-    upper_bound=1024,
-)
-flags.DEFINE_integer("eval_every", 50, "steps between evaluations", lower_bound=1)
-flags.DEFINE_string("tiou", "0.1:0.7:0.1", 'tIoU thresholds, "first:last:step" or "a,b,c"')
 flags.DEFINE_boolean("report", True, "write report.html at the end (needs the extra 'plots')")
+inputs.define_flags(num_seeds=1)
 hardware.define_flags()
 cli.define_config_flags()
 FLAGS = flags.FLAGS
@@ -85,15 +64,12 @@ def main() -> None:
             "--report: needs jinja2 and matplotlib; expected pip install '.[plots]', or --noreport"
         )
     hardware.check_flags(num_seeds=FLAGS.num_seeds)
-    dataset = _load(config, console)
+    dataset = inputs.load(config, console)
     training = FLAGS.mode == "train"
-    if training and len(dataset.train.videos) < config.batch_size:
-        raise InputError(
-            f"--batch_size: is {config.batch_size}; expected at most the {len(dataset.train.videos)} "
-            "training videos"
-        )
+    if training:
+        inputs.check_batch(config, dataset)
     runs = []
-    for seed in range(FLAGS.seed, FLAGS.seed + FLAGS.num_seeds):
+    for seed in inputs.seeds():
         settings = RunSettings.of(config, dataset, seed=seed, eval_every=FLAGS.eval_every, tiou=tiou)
         runs.append(Run(settings, base if FLAGS.num_seeds == 1 else base.of_seed(seed)))
 
@@ -131,17 +107,6 @@ def _report(
 
     path = write_report(run.workdir, dataset, state, results, seconds=seconds, synthetic=FLAGS.synthetic)
     print(f"\nreport: {path}")
-
-
-def _load(config: CaseConfig, console: Console) -> Dataset:
-    if FLAGS.synthetic:
-        if FLAGS.data_dir:
-            raise InputError("--data_dir: contradicts --synthetic; expected one of the two")
-        console.print("data: embedded synthetic two-stream features (no real video)")
-        return make_synthetic_dataset()
-    data_dir = cli.require("data_dir", "a data set's folder, or --synthetic")
-    with console.status(Text(f"reading {data_dir}")):
-        return load_dataset(data_dir, in_memory=FLAGS.feature_store == "device", dtype=config.feature_dtype)
 
 
 def _evaluate(

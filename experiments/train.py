@@ -40,14 +40,22 @@ class Run(NamedTuple):
     workdir: Workdir  # must have begun with these settings
 
 
-def train(runs: Sequence[Run], dataset: Dataset, hardware: Hardware, console: Console) -> None:
+def train(
+    runs: Sequence[Run],
+    dataset: Dataset,
+    hardware: Hardware,
+    console: Console,
+    *,
+    title: str = "training",
+    narrate: bool = True,
+) -> None:
     """Trains all runs at once to ``num_steps``; what was interrupted goes on from its last checkpoint.
 
     Runs that are there already are left as they are.
 
-    An evaluation writes `predictions.json` if it is the best one, then its line in `metrics.jsonl`, then
-    the checkpoint. A run interrupted in between goes back to the checkpoint before, drops the lines after
-    it, and comes to the same result again.
+    An evaluation writes `predictions.json` if it is the best one, then `history.jsonl` (the losses on the
+    way), its line in `metrics.jsonl`, and then the checkpoint. A run interrupted in between goes back to the
+    checkpoint before, drops the lines after it, and comes to the same result again.
 
     Where there are several hosts, every one of them calls this; the first one evaluates and writes.
 
@@ -56,6 +64,8 @@ def train(runs: Sequence[Run], dataset: Dataset, hardware: Hardware, console: Co
         dataset: on what.
         hardware: where.
         console: for progress.
+        title: what the progress bar calls it.
+        narrate: whether to say what runs, and every evaluation, in lines of their own.
 
     Raises:
         InputError: if some runs have trained and others have not.
@@ -69,16 +79,17 @@ def train(runs: Sequence[Run], dataset: Dataset, hardware: Hardware, console: Co
             runs, stores = [runs[i] for i in unfinished], [stores[i] for i in unfinished]
         titled = len(unfinished) > 1
         state = _start(runs, stores, hardware.mesh)
-        describe(settings, _one_seed(state, 0), dataset, console)
+        said = console if narrate else Console(quiet=True)
+        describe(settings, _one_seed(state, 0), dataset, said)
         step = int(np.max(parallel.local_copy(state.step)))
         if step:
-            console.print(f"going on from step {step}")
+            said.print(f"going on from step {step}")
         evaluator = stack.enter_context(_evaluator(settings, dataset, hardware))
         records = [
-            stack.enter_context(_recording(run, store, step, console, title=titled))
+            stack.enter_context(_recording(run, store, step, said, title=titled))
             for run, store in zip(runs, stores)
         ]
-        show = stack.enter_context(_progress(console, step, config.num_steps))
+        show = stack.enter_context(_progress(console, title, step, config.num_steps))
         train_videos = [video.features for video in dataset.train.videos]
         reports = fit(
             state,
@@ -189,6 +200,7 @@ class _Record:
         self._run, self._store, self._write_events, self._console = run, store, write_events, console
         self._title = f"seed {run.settings.seed:>3}  " if title else ""
         self._rows = [row for row in run.workdir.metrics() if row["step"] <= step]
+        self._history = [row for row in run.workdir.history() if row["step"] <= step]
         self._reports: list[Report] = []
 
     @property
@@ -203,6 +215,7 @@ class _Record:
     def take_losses(self) -> dict[str, float]:
         """Means of the losses since they were last taken."""
         reports, self._reports = self._reports, []
+        self._history += [{"step": report.step, "metrics": report.metrics} for report in reports]
         steps = sum(report.num_steps for report in reports)
         return {
             name: sum(report.num_steps * report.metrics[name] for report in reports) / steps
@@ -227,6 +240,7 @@ class _Record:
         if best:
             write_predictions(workdir.predictions, to_activitynet(detections, settings.info.classes))
         self._rows.append(row)
+        workdir.write_history([r for r in self._history if r["step"] <= step])
         workdir.write_metrics(self._rows)
         self._save(state, result.average)
         self._write_events(row)
@@ -282,9 +296,9 @@ def _report_every(eval_every: int) -> int:
 
 
 @contextlib.contextmanager
-def _progress(console: Console, step: int, num_steps: int) -> Iterator[Any]:
+def _progress(console: Console, title: str, step: int, num_steps: int) -> Iterator[Any]:
     columns = (
-        TextColumn("training"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[status]}"),
@@ -292,7 +306,7 @@ def _progress(console: Console, step: int, num_steps: int) -> Iterator[Any]:
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(
-            "training", total=num_steps, completed=step, status="compiling" if step < num_steps else ""
+            title, total=num_steps, completed=step, status="compiling" if step < num_steps else ""
         )
 
         def show(step: int, loss: float, best: Sequence[float | None]) -> None:

@@ -26,6 +26,7 @@ TAKES_STEPS = {
     "test_workdir",
     "test_checkpoints",
     "test_html",
+    "test_runs",
     "test_figures",
 }
 

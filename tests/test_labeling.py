@@ -85,13 +85,52 @@ def test_snippet_labels_stay_finite_where_the_prior_underflows(sigma):
     np.testing.assert_allclose(plan.sum(axis=1), 1, atol=1e-5)
 
 
+def test_labels_without_transport_are_the_predictions():
+    logits, foreground, clusters = problem()
+    soft = labeling.snippet_cluster_labels(logits, foreground, clusters, transport=False, sigma=0.05)
+    scores = np.exp(np.asarray(logits, np.float64))
+    want = scores / scores.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(soft.plan, want, rtol=1e-5)
+    np.testing.assert_allclose(soft.marginal_error, np.abs(want.mean(axis=0) - 1 / 5).sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("transport", [True, False])
+def test_hard_labels_are_one_hot_of_the_soft_ones(transport):
+    logits, foreground, clusters = problem()
+    soft, hard = (
+        labeling.snippet_cluster_labels(logits, foreground, clusters, transport=transport, hard=hard)
+        for hard in (False, True)
+    )
+    np.testing.assert_array_equal(hard.plan, np.eye(5)[np.argmax(soft.plan, axis=1)])
+    shares = np.bincount(np.argmax(soft.plan, axis=1), minlength=5) / 60
+    np.testing.assert_allclose(hard.marginal_error, np.abs(shares - 1 / 5).sum(), atol=1e-6)
+
+
+def test_hard_labels_take_the_first_of_equal_clusters():
+    hard = labeling.snippet_cluster_labels(jnp.zeros((3, 4)), jnp.zeros(3), None, hard=True)
+    np.testing.assert_array_equal(hard.plan, [[1, 0, 0, 0]] * 3)
+
+
+def test_only_transport_keeps_all_snippets_from_one_cluster():
+    logits = problem()[0].at[:, 2].add(20.0)  # the trivial solution of Sec. 5.3
+    shares = [
+        labeling.snippet_cluster_labels(
+            logits, jnp.zeros(60), None, transport=transport, hard=True, num_iters=50
+        ).plan.mean(axis=0)
+        for transport in (True, False)
+    ]
+    assert shares[0].max() < 0.5
+    np.testing.assert_array_equal(shares[1], [0, 0, 1, 0, 0])
+
+
 def test_no_gradient_flows_through_labels():
     logits, foreground, clusters = problem()
 
     def through(logits, foreground, clusters):
         q_s = labeling.snippet_cluster_labels(logits, foreground, clusters, sigma=0.2).plan
         q_c = labeling.cluster_labels(logits[:5, :2], foreground.mean()).plan
-        return jnp.sum(q_s[:, 0]) + q_c[0, 0]
+        own = labeling.snippet_cluster_labels(logits, foreground, None, transport=False).plan
+        return jnp.sum(q_s[:, 0]) + q_c[0, 0] + own[0, 0]
 
     for grad in jax.grad(through, argnums=(0, 1, 2))(logits, foreground, clusters):
         np.testing.assert_array_equal(grad, 0)

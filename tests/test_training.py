@@ -232,6 +232,9 @@ def test_step_is_pure():
         ({}, set()),
         ({"scc_prior": False}, set()),
         ({"ccc_marginal": "uniform"}, set()),
+        ({"scc_transport": False}, set()),
+        ({"scc_transport": False, "scc_labels": "hard"}, set()),
+        ({"scc_labels": "hard"}, set()),
     ],
 )
 def test_components_switch_off(fields, absent):
@@ -244,7 +247,8 @@ def test_components_switch_off(fields, absent):
         np.testing.assert_array_equal(new_state.cluster_labels, 1 / 4)
     program = str(jax.make_jaxpr(train_step)(state, batch))
     # Nothing is sorted for the prior unless there is one; top-k is no sort.
-    assert (" sort[" in program) == (state.config.ccc and state.config.scc_prior)
+    config = state.config
+    assert (" sort[" in program) == (config.ccc and config.scc_prior and config.scc_transport)
 
 
 def videos(count=7, seed=3):
@@ -425,6 +429,7 @@ def test_fit_needs_a_batch_of_videos():
         ({"epsilon": float("nan")}, "--epsilon: is nan; expected finite"),
         ({"gamma": 1.0}, "--gamma: is 1.0; expected between 0 and 1, both excluded"),
         ({"lambda_s": -1.0}, "--lambda_s: is -1.0; expected 0 or more"),
+        ({"scc_labels": "firm"}, "--scc_labels: is 'firm'; expected one of soft, hard"),
         ({"nms": "hard"}, "--nms: is 'hard'; expected one of published, standard"),
         (
             {"scc": False},

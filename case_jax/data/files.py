@@ -19,6 +19,7 @@ __all__ = [
     "read_features",
     "read_json",
     "read_names",
+    "write_atomically",
     "write_text_atomically",
 ]
 
@@ -170,7 +171,12 @@ def check_finite(features: np.ndarray, path: str | os.PathLike, snippets: np.nda
 
 
 def write_text_atomically(path: str | os.PathLike, text: str) -> None:
-    """Writes a UTF-8 file so that readers see the old content or the new, never a part.
+    """`write_atomically` of UTF-8 text."""
+    write_atomically(path, text.encode())
+
+
+def write_atomically(path: str | os.PathLike, content: bytes) -> None:
+    """Writes a file so that readers see the old content or the new, never a part.
 
     Raises:
         InputError: if the folder cannot be written to.
@@ -182,8 +188,8 @@ def write_text_atomically(path: str | os.PathLike, text: str) -> None:
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)

@@ -2,20 +2,36 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from case_jax.data.dataset import DatasetInfo, Video
+from case_jax.data.files import write_atomically, write_text_atomically
 from case_jax.inference import VideoScores
 
-__all__ = ["as_svg", "curves", "timeline"]
+__all__ = [
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "PINK",
+    "STYLES",
+    "as_svg",
+    "curves",
+    "save_figure",
+    "tidy",
+    "timeline",
+    "timeline_height",
+]
 
-_BLUE, _ORANGE, _GREEN, _PINK, _GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
-_STYLES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1)))
+# Colours that colour-blind readers tell apart (Okabe and Ito); lines differ in their dashes as well.
+BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
+STYLES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1)))
 
 
 def as_svg(figure: Figure) -> str:
@@ -25,6 +41,23 @@ def as_svg(figure: Figure) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue()
     return svg[svg.index("<svg") :]
+
+
+def save_figure(figure: Figure, stem: Path, *, dots_per_inch: int = 200) -> list[Path]:
+    """Writes ``stem``.png and .svg.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        InputError: if the folder cannot be written to.
+    """
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
+    write_atomically(paths[0], png.getvalue())
+    write_text_atomically(paths[1], as_svg(figure))
+    return paths
 
 
 def curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -41,18 +74,18 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
     steps = [row["step"] for row in rows]
     names = [name for name in rows[0]["losses"] if name.startswith("loss")]
     for i, name in enumerate(names):
-        color = (_GREY, _BLUE, _ORANGE, _GREEN, _PINK)[i % 5]
+        color = (GREY, BLUE, ORANGE, GREEN, PINK)[i % 5]
         values = [row["losses"][name] for row in rows]
         label = name.removeprefix("loss_").replace("_", " ")
-        losses.plot(steps, values, color=color, linestyle=_STYLES[i % 5], label=label)
+        losses.plot(steps, values, color=color, linestyle=STYLES[i % 5], label=label)
     losses.set(xlabel="step", ylabel="loss", yscale="log")
     losses.legend(frameon=False, fontsize=8)
     averages = [100 * row["average"] for row in rows]
-    quality.plot(steps, averages, color=_BLUE, marker="o", markersize=3)
+    quality.plot(steps, averages, color=BLUE, marker="o", markersize=3)
     best = int(np.argmax(averages))
     quality.annotate(f"best {averages[best]:.1f}", (steps[best], averages[best]), fontsize=8)
     quality.set(xlabel="step", ylabel="average mAP (%)")
-    _tidy(losses, quality)
+    tidy(losses, quality)
     return figure
 
 
@@ -63,7 +96,8 @@ def timeline(
     info: DatasetInfo,
     *,
     max_per_class: int = 12,
-) -> Figure:
+    figure: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
     """What the model says of one video over seconds: P^A, P^T, P^M, ground truth and detections.
 
     Args:
@@ -72,40 +106,49 @@ def timeline(
         detections: its detections, {"label", "score", "segment"}.
         info: for seconds and classes.
         max_per_class: draw at most that many detections of a class, the surest ones.
+        figure: where to draw; default a new figure.
 
     Returns:
-        A figure.
+        The figure.
     """
     duration = video.num_snippets * info.seconds_per_snippet
     labels = sorted({a.label for a in video.annotations} | {d["label"] for d in detections})
-    figure = Figure(figsize=(9, 2.4 + 0.55 * len(labels)), layout="constrained")
+    if figure is None:
+        figure = Figure(figsize=(9, timeline_height(len(labels))), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 0.3 + 0.9 * len(labels)])
 
     seconds = (np.arange(len(scores.attention)) + 0.5) * duration / len(scores.attention)
-    above.plot(seconds, scores.attention, color=_BLUE, linestyle="--", label="$P^A$ attention")
+    above.plot(seconds, scores.attention, color=BLUE, linestyle="--", label="$P^A$ attention")
     if scores.mixed is not None:
-        above.plot(seconds, scores.transformed, color=_ORANGE, linestyle=":", label="$P^T$ clusters")
+        above.plot(seconds, scores.transformed, color=ORANGE, linestyle=":", label="$P^T$ clusters")
         above.plot(seconds, scores.mixed, color="black", linewidth=1.6, label="$P^M$ both")
-    above.set(ylabel="foreground", ylim=(-0.03, 1.03), title=video.name)
+    above.set(ylabel="foreground", ylim=(-0.03, 1.03))
+    above.set_title(video.name, loc="left", fontsize=9)
     above.legend(frameon=False, fontsize=8, ncols=3, loc="upper right", bbox_to_anchor=(1, 1.22))
 
     ticks = []
     for row, label in enumerate(labels):
         truth = [(a.start, a.end - a.start) for a in video.annotations if a.label == label]
-        below.broken_barh(truth, (3 * row + 1.1, 0.9), facecolors=_GREEN)
+        below.broken_barh(truth, (3 * row + 1.1, 0.9), facecolors=GREEN)
         found = sorted((d for d in detections if d["label"] == label), key=lambda d: -d["score"])
         for detection in reversed(found[:max_per_class]):
             start, end = detection["segment"]
             alpha = float(np.clip(detection["score"], 0.08, 1))
-            below.broken_barh([(start, end - start)], (3 * row, 0.9), facecolors=_BLUE, alpha=alpha)
+            below.broken_barh([(start, end - start)], (3 * row, 0.9), facecolors=BLUE, alpha=alpha)
         ticks += [(3 * row + 0.45, f"{label}: found"), (3 * row + 1.55, "true")]
     below.set_yticks([position for position, _ in ticks], [text for _, text in ticks], fontsize=8)
     below.set(xlabel="seconds", xlim=(0, duration))
-    _tidy(above, below)
+    tidy(above, below)
     return figure
 
 
-def _tidy(*axes: Axes) -> None:
+def timeline_height(num_labels: int) -> float:
+    """Inches that a timeline of so many classes needs."""
+    return 2.4 + 0.55 * num_labels
+
+
+def tidy(*axes: Axes) -> None:
+    """Axes without a box around them."""
     for one in axes:
         one.spines[["top", "right"]].set_visible(False)
         one.title.set_size(9)

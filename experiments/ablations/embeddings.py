@@ -1,0 +1,95 @@
+"""Snippet embeddings and cluster prototypes in the plane (Figure 7); needs scikit-learn (extra `plots`)."""
+
+import jax
+import numpy as np
+from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
+
+from case_jax.data.dataset import Dataset
+from case_jax.data.feature_files import read_snippets
+from case_jax.report.ablation_figures import EmbeddingPanel
+from case_jax.training import TrainState
+from experiments.ablations.clusters import in_action
+
+__all__ = ["agreement", "draw_snippets", "maps"]
+
+
+def maps(state: TrainState, dataset: Dataset, *, name: str, num_points: int) -> list[EmbeddingPanel]:
+    """t-SNE of test snippets, together with the prototypes where there are clusters.
+
+    Both are normalised first, because clusters are told apart by the cosine.
+
+    Args:
+        state: a trained state.
+        dataset: whose test snippets are drawn.
+        name: of the model.
+        num_points: how many snippets, drawn at random without replacement; all if there are fewer.
+
+    Returns:
+        One panel per stream.
+    """
+    features, foreground = draw_snippets(dataset, num_points)
+    outputs = jax.jit(state.network.apply)({"params": state.params}, features)
+    cluster_foreground = np.asarray(state.cluster_labels)[:, 0] > 0.5
+    panels = []
+    for stream in state.network.streams:
+        points = _unit(np.asarray(outputs[stream].embedding[0], np.float32))
+        prototypes = np.zeros((0, points.shape[1]), np.float32)
+        if state.config.ccc:
+            prototypes = _unit(np.asarray(state.params[stream]["prototypes"], np.float32))
+        together = np.concatenate([points, prototypes])
+        perplexity = min(30.0, (len(together) - 1) / 3)
+        plane = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(together)
+        panels.append(
+            EmbeddingPanel(
+                f"{name}, {stream}",
+                plane[: len(points)],
+                foreground,
+                plane[len(points) :],
+                cluster_foreground[: len(prototypes)],
+                agreement(points, foreground),
+            )
+        )
+    return panels
+
+
+def draw_snippets(dataset: Dataset, num_points: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Test snippets at random.
+
+    Returns:
+        stream -> (1, N, D) features, and (N,) bool whether an annotated action is on in the middle of each.
+    """
+    videos = dataset.test.videos
+    ends = np.cumsum([video.num_snippets for video in videos])
+    rng = np.random.default_rng(0)
+    drawn = np.sort(rng.permutation(ends[-1])[:num_points])
+    features: dict[str, list[np.ndarray]] = {stream: [] for stream in dataset.info.streams}
+    foreground = []
+    for video, end in zip(videos, ends):
+        positions = drawn[(drawn >= end - video.num_snippets) & (drawn < end)] - (end - video.num_snippets)
+        for stream, parts in features.items():
+            parts.append(read_snippets(video.features, stream, positions))
+        foreground.append(in_action(video.annotations, (positions + 0.5) * dataset.info.seconds_per_snippet))
+    return {s: np.concatenate(parts)[None] for s, parts in features.items()}, np.concatenate(foreground)
+
+
+def agreement(points: np.ndarray, foreground: np.ndarray, *, num_neighbours: int = 10) -> float:
+    """How separate foreground and background are in a space.
+
+    Args:
+        points: (N, D).
+        foreground: (N,) bool.
+        num_neighbours: how many to ask.
+
+    Returns:
+        The share of a point's nearest neighbours that are of its kind, mean over the points of a kind, then
+        over both kinds: 0.5 by chance, 1 if separate. Of one kind only, that one's.
+    """
+    count = min(num_neighbours, len(points) - 1)
+    neighbours = NearestNeighbors(n_neighbors=count).fit(points).kneighbors(return_distance=False)
+    same = (foreground[neighbours] == foreground[:, None]).mean(axis=1)
+    return float(np.mean([same[foreground == kind].mean() for kind in np.unique(foreground)]))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

@@ -1,0 +1,146 @@
+"""Questions that the paper leaves open and its users ask."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from case_jax.report.ablation_figures import spread_curves
+from case_jax.report.comparison import Cell, Claim, Column, Comparison, Row
+from experiments.ablations.figures import Item
+from experiments.ablations.runs import Laboratory
+from experiments.ablations.tables import MapRow, average_column, averages, compare, notes
+from experiments.ablations.variants import BASELINE, EPSILONS, FULL, ITERATIONS, NO_PRIOR, SIGMAS, Variant
+
+__all__ = ["STUDIES"]
+
+
+def _prior(lab: Laboratory) -> Item:
+    """Does the prior of Eq. (11) help, how narrow must it be, and does the published sorting matter?"""
+    ranked = {
+        sigma: Variant(f"sigma = {sigma:g}", {"sigma": sigma, "prior_rank": "true"}) for sigma in SIGMAS
+    }
+    sorting = {
+        sigma: Variant(f"sigma = {sigma:g}, permutation", {"sigma": sigma, "prior_rank": "permutation"})
+        for sigma in (0.1, 10.0)
+    }
+    variants = [NO_PRIOR._replace(name="no prior, Eq. (10)"), *ranked.values(), *sorting.values()]
+    spans = [0.0, *(1 / (2 * sigma**2) for sigma in (*ranked, *sorting))]
+    table = _with_metrics(
+        lab,
+        compare(
+            lab,
+            "Study: the prior of Eq. (11)",
+            [MapRow(variant, variant.name) for variant in variants],
+            extra_notes=(
+                "log-range: natural logarithm of the prior's largest value over its smallest one, "
+                "1 / (2 sigma^2); at the published sigma = 10 it is 0.005: the prior is flat.",
+                "permutation: what the published code computes where Eq. (11) says rank.",
+                _METRICS,
+            ),
+        ),
+        variants,
+        ("entropy_snippets", "entropy_clusters", "foreground_clusters"),
+    )
+    table = table._replace(
+        columns=(Column("log-range", 3), *table.columns),
+        rows=tuple(row._replace(cells=(Cell((span,)), *row.cells)) for row, span in zip(table.rows, spans)),
+    )
+    curves = {
+        name: (list(group), np.array([averages(lab, variant) for variant in group.values()]).T)
+        for name, group in (("true rank", ranked), ("sorting permutation", sorting))
+    }
+    lines = {
+        "no prior, Eq. (10)": float(np.mean(averages(lab, NO_PRIOR))),
+        "baseline": float(np.mean(averages(lab, BASELINE))),
+    }
+    figure = spread_curves(
+        curves,
+        lines=lines,
+        xlabel="sigma of Eq. (11), in units of rank / N",
+        ylabel=f"average mAP (%), {lab.data_name}",
+        title="width of the prior",
+        log_base=10,
+    )
+    return Item(table, figure)
+
+
+def _sinkhorn(lab: Laboratory) -> Item:
+    """Which epsilon, how many iterations, and how far from its marginal is the plan then?"""
+    config = lab.base.config
+    variants = [Variant(f"epsilon = {epsilon:g}", {"epsilon": epsilon}) for epsilon in EPSILONS]
+    variants += [Variant(f"iterations = {count}", {"sinkhorn_iters": count}) for count in ITERATIONS]
+    rows = [MapRow(variant, variant.name) for variant in variants]
+    extra = (
+        f"epsilon with {config.sinkhorn_iters} iterations; iterations with epsilon = {config.epsilon:g}.",
+        "epsilon divides the logits, as in Algorithm 1; Eq. (10) writes its inverse (published: 2).",
+        "marginal error: sum over clusters of |share of the snippets - 1/K|, between 0 and 2.",
+        _METRICS,
+    )
+    table = compare(lab, "Study: epsilon and iterations of Sinkhorn", rows, extra_notes=extra)
+    metrics = ("marginal_error", "entropy_snippets", "entropy_clusters")
+    return Item(_with_metrics(lab, table, variants, metrics))
+
+
+def _selection(lab: Laboratory) -> Item:
+    """How much do the choice of the checkpoint on the test set and the seed make?"""
+    lab.train([BASELINE, FULL])
+    columns = [Column(f"seed {seed}") for seed in lab.seeds]
+    columns += [Column("mean"), Column("lowest"), Column("highest")]
+    rows, values = [], {}
+    for variant in (BASELINE, FULL):
+        for which in ("last", "best"):
+            found = values[variant.name, which] = averages(lab, variant, which)
+            summary = (found, (min(found),), (max(found),))
+            cells = (*(Cell((value,)) for value in found), *map(Cell, summary))
+            rows.append(Row(f"{variant.name}, {which}", cells))
+    claims = [
+        _difference(f"{name}, best above last", values[name, "best"], values[name, "last"])
+        for name in (BASELINE.name, FULL.name)
+    ]
+    claims += [
+        _difference(
+            f"{FULL.name} above {BASELINE.name}, {which}",
+            values[FULL.name, which],
+            values[BASELINE.name, which],
+        )
+        for which in ("last", "best")
+    ]
+    title = f"Study: last or best checkpoint, and seeds ({average_column(lab)})"
+    return Item(Comparison(title, tuple(columns), tuple(rows), notes(lab), tuple(claims)))
+
+
+STUDIES: Mapping[str, Callable[[Laboratory], Item]] = {
+    "prior": _prior,
+    "sinkhorn": _sinkhorn,
+    "selection": _selection,
+}
+
+_METRICS = "H(Q^S), H(Q^C), foreground clusters (mean of Q^C) and marginal error: of training's last steps."
+_TITLES = {
+    "entropy_snippets": Column("H(Q^S)", 2),
+    "entropy_clusters": Column("H(Q^C)", 2),
+    "foreground_clusters": Column("foreground clusters (%)", 1),
+    "marginal_error": Column("marginal error", 4),
+}
+
+
+def _with_metrics(
+    lab: Laboratory, table: Comparison, variants: Sequence[Variant], metrics: Sequence[str]
+) -> Comparison:
+    """Adds what training measured in its last report, one column per metric."""
+
+    def cell(variant: Variant, metric: str) -> Cell:
+        last = lab.history(variant, metric)[1][:, -1]
+        return Cell(tuple((100 * last if metric == "foreground_clusters" else last).tolist()))
+
+    return table._replace(
+        columns=(*table.columns, *(_TITLES[metric] for metric in metrics)),
+        rows=tuple(
+            row._replace(cells=(*row.cells, *(cell(variant, metric) for metric in metrics)))
+            for row, variant in zip(table.rows, variants)
+        ),
+    )
+
+
+def _difference(text: str, higher: Sequence[float], lower: Sequence[float]) -> Claim:
+    return Claim(text, tuple(np.subtract(higher, lower).tolist()))

@@ -1,0 +1,66 @@
+"""What is compared: every variant of the method, as what differs from the full one."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from case_jax.inference import Foreground
+
+__all__ = [
+    "BASELINE",
+    "CLUSTERS",
+    "EPSILONS",
+    "FULL",
+    "ITERATIONS",
+    "NO_PRIOR",
+    "SET_HERE",
+    "SIGMAS",
+    "Variant",
+    "of_clusters",
+]
+
+
+class Variant(NamedTuple):
+    """A row of a table or a point of a figure."""
+
+    name: str
+    changes: Mapping[str, Any]  # fields of `CaseConfig` that differ from the full method in training
+    foreground: Foreground = "mixed"  # what the trained model is tested with
+
+    @property
+    def changes_at_test_time(self) -> bool:
+        """Whether it is the training of another row, tested otherwise."""
+        return not self.changes and self.foreground != "mixed"
+
+
+FULL = Variant("CASE", {})
+BASELINE = Variant(
+    "baseline", {"scc": False, "ccc": False, "clustering_assisted_testing": False}, foreground="attention"
+)
+WITH_SCC = Variant("+ SCC", {"ccc": False, "clustering_assisted_testing": False}, foreground="attention")
+WITH_CCC = Variant("+ SCC + CCC", {}, foreground="attention")
+NO_PRIOR = Variant("Eq. (10) in SCC", {"scc_prior": False})
+EQUIPARTITION = Variant("Eq. (9) in CCC", {"ccc_marginal": "uniform"})
+OWN_PREDICTIONS = Variant("without OT, soft", {"scc_transport": False})
+OWN_HARD = Variant("without OT, hard", {"scc_transport": False, "scc_labels": "hard"})
+HARD = Variant("with OT, hard", {"scc_labels": "hard"})
+
+CLUSTERS = (2, 4, 8, 16, 32, 64)  # K of Figure 3
+SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 10.0)
+EPSILONS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+ITERATIONS = (1, 3, 10, 50)
+
+# Fields that rows set; a run to compare with must have them as the full method has.
+SET_HERE = (
+    "scc",
+    "ccc",
+    "clustering_assisted_testing",
+    "scc_prior",
+    "scc_transport",
+    "scc_labels",
+    "ccc_marginal",
+)
+
+
+def of_clusters(num_clusters: int) -> Variant:
+    """A point of Figure 3."""
+    return Variant(f"K = {num_clusters}", {"num_clusters": num_clusters})

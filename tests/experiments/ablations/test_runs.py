@@ -1,0 +1,165 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from case_jax.config import CaseConfig
+from case_jax.data.dataset import Annotation, Dataset, DatasetInfo, Split, Video
+from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
+from case_jax.errors import InputError
+from case_jax.localization.detection_map import detection_map, make_segments
+from case_jax.localization.detections import to_activitynet
+from case_jax.parallel import make_mesh
+from case_jax.workdir import RunSettings, Workdir
+from experiments.ablations.runs import Laboratory, fingerprint, run_name
+from experiments.ablations.variants import BASELINE, FULL, SET_HERE, WITH_CCC, Variant
+from experiments.train import Hardware
+from tests.experiments.conftest import contents
+
+CONFIG = CaseConfig(num_snippets=16, hidden_dim=6, num_clusters=3, batch_size=4, num_steps=4)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return make_synthetic_dataset(0, SyntheticSpec(num_train=6, num_test=4, num_classes=2, width=6))
+
+
+@pytest.fixture
+def make(dataset, tmp_path):
+    """make(seeds=..., ...): a laboratory in one workdir."""
+
+    def laboratory(seeds=(0, 1), at_once=1, **fields):
+        config = dataclasses.replace(CONFIG, **fields)
+        base = RunSettings.of(config, dataset, seed=0, eval_every=2, tiou=(0.1, 0.3))
+        return Laboratory(
+            base,
+            dataset,
+            Workdir(tmp_path),
+            Hardware(make_mesh(jax.devices()[:1])),
+            Console(quiet=True),
+            seeds=seeds,
+            seeds_at_once=at_once,
+        )
+
+    return laboratory
+
+
+def test_runs_are_kept_and_shared(make):
+    lab = make()
+    full = lab.evaluated(FULL)
+    (folder,) = lab.folder.iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["seed_0", "seed_1"]
+    kept = contents(lab.folder)
+
+    # Other rows of the same training, the other checkpoint and other laboratories train nothing.
+    again = make()
+    assert again.evaluated(FULL) == full
+    again.evaluated(WITH_CCC)
+    again.evaluated(FULL._replace(foreground="transformed"), "best")
+    again.evaluated(Variant("K = 3", {"num_clusters": 3}))
+    now = contents(lab.folder)
+    added = {path for path in now if now[path] != kept.get(path)}
+    assert {path.rpartition("/")[2] for path in added} == {"evaluations.json"}
+
+    # A further seed trains alone; other settings train anew.
+    make(seeds=(0, 1, 2)).train([FULL])
+    assert {path: c for path, c in contents(lab.folder).items() if "seed_2" not in path} == now
+    make(seeds=(0,), sigma=0.5).train([FULL])
+    assert len(list(lab.folder.iterdir())) == 2
+
+
+def test_an_evaluation_is_what_the_workdir_gives(make, dataset):
+    lab = make(seeds=(5,))
+    (result,) = lab.evaluated(FULL._replace(foreground="transformed"))
+    state = lab.state(FULL, 5)
+    assert result.step == int(state.step) == 4
+    assert result.tiou == (0.1, 0.3)
+    scores = lab.evaluator.score(state, foreground="transformed")
+    found = lab.evaluator.localize(scores, state.config).detections()
+    predictions = to_activitynet(found, dataset.info.classes)["results"]
+    want = detection_map(make_segments(dataset.test.ground_truth()), make_segments(predictions), (0.1, 0.3))
+    np.testing.assert_allclose(result.map, want.per_tiou)
+    assert result.average == pytest.approx(np.mean(result.map))
+    share = np.asarray(scores.clusters, np.float64).reshape(-1, 3).mean(axis=0)
+    assert result.assignment_entropy == pytest.approx(-(share * np.log(share)).sum())
+    (baseline,) = lab.evaluated(BASELINE)
+    assert baseline.assignment_entropy is None
+
+
+def test_history_has_a_row_per_report_of_every_seed(make):
+    steps, values = make().history(FULL, "entropy_snippets")
+    assert steps.tolist() == [2, 4]
+    assert values.shape == (2, 2)
+    assert (values > 0).all()
+
+
+def test_seeds_at_once_go_on_each_from_where_it_was(make):
+    whole = make(at_once=2)
+    want = [result.average for result in whole.evaluated(FULL)]
+    runs = {seed: contents(whole.workdir(FULL, seed).path) for seed in (0, 1)}
+    # Seed 1 loses its last checkpoint and what came after: it goes on from step 2, alone.
+    workdir = whole.workdir(FULL, 1).path
+    for path in sorted((workdir / "checkpoints" / "4").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    (workdir / "checkpoints" / "4").rmdir()
+    (workdir / "evaluations.json").unlink()
+    resumed = make(at_once=2)
+    assert [result.average for result in resumed.evaluated(FULL)] == pytest.approx(want, abs=1e-6)
+    assert contents(whole.workdir(FULL, 0).path) == runs[0]
+    rows = (workdir / "history.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == [2, 4]
+
+
+def test_an_evaluation_that_is_none(make):
+    lab = make(seeds=(0,))
+    lab.evaluated(FULL)
+    path = lab.workdir(FULL, 0).path / "evaluations.json"
+    path.write_text('{"last, mixed": {"step": 4}}')
+    with pytest.raises(InputError) as raised:
+        make(seeds=(0,)).evaluated(FULL)
+    assert str(raised.value) == (
+        f"{path}: 'last, mixed' is no evaluation; expected what this command wrote, or no such file"
+    )
+
+
+def test_a_variant_that_breaks_is_named(make):
+    with pytest.raises(InputError, match=r"^baseline: loss.* is \S+ at step 2;"):
+        make(seeds=(0,), learning_rate=1e30).train([BASELINE])
+
+
+def test_run_names_tell_settings_and_data_apart_but_not_seeds(dataset):
+    settings = RunSettings.of(CONFIG, dataset, seed=0, eval_every=2, tiou=(0.1,))
+    name = run_name(settings, "data")
+    assert name == run_name(settings._replace(seed=1), "data")
+    others = [
+        run_name(settings, "other data"),
+        run_name(settings._replace(eval_every=4), "data"),
+        run_name(settings._replace(config=dataclasses.replace(CONFIG, sigma=0.1)), "data"),
+    ]
+    assert len({name, *others}) == 4
+
+
+def test_fingerprint_sees_names_annotations_and_features():
+    info = DatasetInfo(classes=("Jump",), streams=("acc",))
+
+    def of(name="v", end=2.0, value=0.0):
+        features = np.zeros((5, 2), np.float32)
+        features[-1] = value
+        video = Video(name, {"acc": features}, (Annotation("Jump", 1.0, end),))
+        return fingerprint(Dataset(info, Split("train", (video,)), Split("test", ())))
+
+    assert of() == of()
+    assert len({of(), of(name="w"), of(end=3.0), of(value=1.0)}) == 4
+
+
+def test_rows_only_set_what_they_may():
+    from experiments.ablations import variants
+
+    rows = [value for value in vars(variants).values() if isinstance(value, Variant)]
+    assert len(rows) >= 9
+    for row in rows:
+        assert set(row.changes) <= set(SET_HERE)
+        dataclasses.replace(CaseConfig(), **row.changes)

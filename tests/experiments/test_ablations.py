@@ -1,0 +1,171 @@
+"""The command line of tables and figures."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.ablations.__main__ import WANTED
+from tests.conftest import ROOT
+from tests.experiments.conftest import SMALL
+
+SHORT = [*(flag for flag in SMALL if flag != "--noreport"), "--num_steps=4", "--num_seeds=2"]
+
+
+@pytest.fixture(scope="module")
+def flags(small_dataset):
+    return [f"--data_dir={small_dataset}", *SHORT]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, flags, succeed):
+    """A workdir with what one training makes, and what was printed; read only."""
+    workdir = tmp_path_factory.mktemp("ablations")
+    stdout = succeed("ablations", *flags, f"--workdir={workdir}", "--table=1,6", "--figure=5,6")
+    return workdir, stdout
+
+
+def test_what_is_made_is_what_there_is():
+    from experiments.ablations.figures import FIGURES
+    from experiments.ablations.studies import STUDIES
+    from experiments.ablations.tables import TABLES
+
+    assert [tuple(map(str, makers)) for makers in (TABLES, FIGURES, STUDIES)] == list(WANTED.values())
+
+
+def test_tables_are_printed_and_written(made):
+    workdir, stdout = made
+    assert "Table 6: foreground probabilities at test time" in stdout
+    assert "4 test videos with" in stdout
+    assert "seeds 0 to 1, mean ± standard deviation" in stdout
+    for name in ("table_1", "table_6", "figure_5", "figure_6"):
+        for suffix in (".md", ".csv", ".json", *((".png", ".svg") if "figure" in name else ())):
+            assert (workdir / f"{name}{suffix}").stat().st_size > 100
+            assert f"{workdir / name}{suffix}" in stdout
+    rows = list(csv.DictReader((workdir / "table_6.csv").open()))
+    assert [row["row"] for row in rows] == ["P^A (attention)", "P^T (clusters)", "P^M (both)"]
+    published = [row["avg 0.1:0.7: published on THUMOS14"] for row in rows]
+    assert published == ["43.9", "44.1", "46.2"]
+    for row in rows:
+        for line in stdout.splitlines():
+            if line.startswith(row["row"]):
+                mean, spread = (float(row[f"avg 0.1:0.7: {kind}"]) for kind in ("mean", "standard deviation"))
+                assert f"{mean:.1f} ± {spread:.1f}" in line
+
+
+def test_table_1_has_the_size_of_the_model(made, small_dataset):
+    content = json.loads((made[0] / "table_1.json").read_text())
+    (row,) = content["rows"]
+    # Two streams of 8 channels, 16 hidden ones, 2 classes, 4 clusters: Fig. 2.
+    parameters = 2 * (2 * (8 * 16 + 16) + (16 * 2 + 2) + (16 + 1) + 16 * 4)
+    macs = 2 * 32 * (2 * 8 * 16 + 16 * 2 + 16 + 16 * 4)
+    assert row["parameters (M)"]["values"] == [parameters / 1e6]
+    assert row["MACs (G)"]["values"] == [macs / 1e9]
+    assert row["parameters (M)"]["published_on_thumos14"] == 2.13
+    assert set(row) >= {"0.1", "0.3", "0.5", "0.7", "avg 0.1:0.5", "avg 0.1:0.7"}
+
+
+def test_figure_6_names_videos_and_seconds(made):
+    clusters = json.loads((made[0] / "figure_6.json").read_text())["data"]
+    assert len(clusters) == 4
+    for cluster in clusters.values():
+        assert 0 <= cluster["foreground"] <= 1
+        assert len({member["video"] for member in cluster["members"]}) == 4
+        assert all(abs((member["second"] / 0.64) % 1 - 0.5) > 0.49 for member in cluster["members"])
+    assert sum(cluster["share"] for cluster in clusters.values()) == pytest.approx(1)
+
+
+def test_what_was_trained_is_used_again(made, flags, succeed):
+    workdir, _ = made
+    before = {path: path.stat().st_mtime_ns for path in (workdir / "runs").rglob("*") if path.is_file()}
+    again = succeed("ablations", *flags, f"--workdir={workdir}", "--table=6")
+    assert "of 1:" not in again
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_killed_command_goes_on_to_the_same_tables(made, flags, tmp_path, environment, succeed):
+    def command(workdir):
+        return [*flags, f"--workdir={workdir}", "--study=selection"]
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.ablations", *command(tmp_path)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("runs/*/seed_*/metrics.jsonl"))) < 3 and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "study_selection.csv").exists()
+    succeed("ablations", *command(tmp_path))
+    succeed("ablations", *command(made[0]))
+    tables = [(workdir / "study_selection.csv").read_text() for workdir in (tmp_path, made[0])]
+    assert tables[0] == tables[1]
+
+
+def test_frames_are_shown(made, flags, tmp_path, small_dataset, succeed):
+    for video in (small_dataset / "split_test.txt").read_text().split():
+        (tmp_path / "frames" / video).mkdir(parents=True)
+        Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save(tmp_path / "frames" / video / "img_00001.jpg")
+    workdir, _ = made
+    plain = (workdir / "figure_6.svg").read_text()
+    succeed("ablations", *flags, f"--workdir={workdir}", "--figure=6", f"--frames_dir={tmp_path / 'frames'}")
+    assert plain.count("<image") == 0
+    assert (workdir / "figure_6.svg").read_text().count("<image") == 4 * 4
+
+
+def test_features_on_disk_and_one_seed(flags, tmp_path, succeed):
+    stdout = succeed(
+        "ablations", *flags, f"--workdir={tmp_path}", "--table=6", "--num_seeds=1", "--feature_store=disk"
+    )
+    assert "seed 0." in stdout
+    assert "±" not in stdout
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ([], "--table: is missing; expected --table, --figure, --study or --all"),
+        (["--table=2"], "--table: is '2'; expected some of 1, 3, 4, 5, 6"),
+        (["--figure=3,9"], "--figure: is '9'; expected some of 3, 4, 5, 6, 7"),
+        (["--study=rank"], "--study: is 'rank'; expected some of prior, sinkhorn, selection"),
+        (
+            ["--table=3", "--noscc_prior"],
+            "--scc_prior: is False; expected True, since the rows set it themselves",
+        ),
+        (
+            ["--table=3", "--coordinator=localhost:1", "--num_processes=1", "--process_id=0"],
+            "--coordinator: is given; expected one process (many devices are used by one)",
+        ),
+        (
+            ["--figure=5", "--videos=none"],
+            "--videos: 'none' is no test video; expected names such as 'synthetic_test_0000'",
+        ),
+        (
+            ["--figure=6", "--frames_dir=/nowhere"],
+            "--frames_dir: /nowhere: no such folder; expected one folder of frames per test video",
+        ),
+        (
+            ["--table=3", "--feature_store=disk", "--seeds_at_once=2"],
+            "--seeds_at_once: is 2; expected 1 with --feature_store=disk",
+        ),
+        (["--table=3", "--batch_size=9"], "--batch_size: is 9; expected at most the 8 training videos"),
+    ],
+)
+def test_bad_flags_are_named_before_anything_is_trained(wrong, message, flags, tmp_path, fail):
+    assert fail("ablations", *flags, f"--workdir={tmp_path / 'W'}", *wrong) == message
+    assert not (tmp_path / "W").exists()
+
+
+def test_workdir_is_needed(flags, fail):
+    message = fail("ablations", *flags, "--table=3")
+    assert message == "--workdir: is missing; expected a folder for runs, tables and figures"
