@@ -22,12 +22,14 @@ SHORT = {
     "experiments.thumos": f"{STEP} --num_steps=2",
     "experiments.localize": "",
     "experiments.evaluate": "",
+    "experiments.ablations": f"{STEP} --num_steps=2 --eval_every=2 --num_seeds=1",
 }
 
 
 def test_commands_are_all_accounted_for():
     ours = [c for c in COMMANDS if c not in BY_CI]
     assert len(ours) >= 12
+    assert "make ablations" in ours
     modules = {name for c in ours for name in re.findall(r"python -m (\S+)", c)}
     assert modules == set(SHORT) | {f"benchmarks.{name}" for name in BENCHMARKS}
     assert all(name in (ROOT / ".ci" / "run").read_text() for name in BY_CI[:2])
@@ -43,21 +45,35 @@ def test_commands_run_in_order(folder, environment, free_port):
     for command in COMMANDS:
         if command in BY_CI or command.startswith("python -m benchmarks."):
             continue
+        if command == "make ablations":
+            assert "ABLATIONS ?= --all\n" in (ROOT / "Makefile").read_text()
+            command = _recipe("ablations", ABLATIONS="--table=6")
         # Flags that come last win.
         short = re.sub(
-            r"python( -m (\S+)(?: --\S+)*)", lambda m: f"{sys.executable}{m[1]} {SHORT[m[2]]}", command
+            r"\S*python( -m (\S+)(?: --\S+)*)", lambda m: f"{sys.executable}{m[1]} {SHORT[m[2]]}", command
         )
-        short = re.sub(r"=(D|W|S|M|detections\.json)(?=[/\s]|$)", rf"={folder}/\1", short)
-        short = short.replace("localhost:12345", f"localhost:{free_port}")
+        short = re.sub(r"=(D|W|S|M|A|detections\.json)(?=[/\s]|$)", rf"={folder}/\1", short)
+        short = short.replace("=runs/", f"={folder}/").replace("localhost:12345", f"localhost:{free_port}")
         short = short.replace("& done; wait", "& done; wait -n && wait -n")  # so that a failure is seen
         ended = subprocess.run(
             ["bash", "-c", short], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
         )
         assert ended.returncode == 0, f"{command}\n{ended.stderr[-2000:]}"
+    for name in ("A/table_3.md", "ablations/table_6.md"):
+        assert (folder / name).stat().st_size > 500
     for workdir in ("W", "S/seed_2", "M"):
         report = (folder / workdir / "report.html").read_text()
         assert len(report) > 10_000
         assert "synthetic_test" in report
+
+
+def _recipe(target: str, **variables: str) -> str:
+    """The last command that make would run for a target."""
+    given = [f"{name}={value}" for name, value in variables.items()]
+    listed = subprocess.run(
+        ["make", "--dry-run", target, *given], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return listed.stdout.strip().splitlines()[-1]
 
 
 def test_library_example_runs():
