@@ -13,14 +13,10 @@ from case_jax.config import CaseConfig
 from case_jax.data.dataset import DatasetInfo, Split, Video
 from case_jax.data.packed import pack
 from case_jax.inference import Foreground, VideoScores
-from case_jax.localization.detection_map import (
-    DetectionMap,
-    detected_segments,
-    detection_map,
-    make_segments,
-)
+from case_jax.localization.detection_map import DetectionMap, detection_map
 from case_jax.localization.detections import Detections, to_activitynet
 from case_jax.localization.localize import localize_videos
+from case_jax.localization.matching import detected_segments, make_segments
 from case_jax.scoring import sample_videos, score_sampled
 from case_jax.training import TrainState
 

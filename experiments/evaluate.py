@@ -1,70 +1,153 @@
-"""mAP of any ActivityNet-format prediction file.
+"""mAP, or average recall, of any ActivityNet-format prediction file.
 
 python -m experiments.evaluate --ground_truth=gt.json --predictions=p.json --subset=test --tiou=0.1:0.7:0.1
 """
 
 import json
 import time
+from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from absl import flags
 
-from case_jax.data.annotations import read_ground_truth, subset_of
+from case_jax.data.annotations import AnnotatedVideo, read_ground_truth, read_intervals, subset_of
 from case_jax.data.dataset import as_entries
+from case_jax.data.names import find_name
 from case_jax.errors import InputError
-from case_jax.localization.detection_map import DetectionMap, detection_map, make_segments
+from case_jax.localization.average_recall import RecallCurve, average_recall
+from case_jax.localization.detection_map import DetectionMap
 from case_jax.localization.detections import read_predictions
-from case_jax.report.tables import map_table, per_class_table
+from case_jax.localization.matching import Segments, make_segments
+from case_jax.localization.protocols import Protocol, map_by_protocol
+from case_jax.report.tables import format_table, map_table, per_class_table
 from experiments import cli
 
 flags.DEFINE_string("ground_truth", None, "ground truth in ActivityNet form (gt.json)")
 flags.DEFINE_string("predictions", None, "detections in ActivityNet form")
 flags.DEFINE_string("subset", "test", "subset of the ground truth to score")
 flags.DEFINE_string("tiou", "0.1:0.7:0.1", 'tIoU thresholds, "first:last:step" or "a,b,c"')
+flags.DEFINE_enum("metric", "map", ["map", "ar"], "detection mAP, or average recall whatever the labels")
+flags.DEFINE_enum(
+    "protocol", "activitynet", get_args(Protocol), "convention of mAP (case_jax/localization/protocols.py)"
+)
+flags.DEFINE_string("ambiguous", None, 'for the other protocols: text file of "video start end" lines')
+flags.DEFINE_float("seconds_per_snippet", 16 / 25, "for the protocol wtalc: its grid", lower_bound=1e-6)
+flags.DEFINE_float(
+    "max_proposals", 100.0, "for the metric ar: most proposals per video, on average", lower_bound=1
+)
 flags.DEFINE_boolean("json", False, "print one JSON object in place of tables")
 FLAGS = flags.FLAGS
+_PROTOCOLS = {
+    "activitynet": "ActivityNet protocol",
+    "thumos14": "THUMOS14's official protocol",
+    "thumos14_kit": "THUMOS14's official protocol, matched as its Matlab kit does",
+    "wtalc": "W-TALC's protocol",
+}
 
 
 def main() -> None:
     truth_path = cli.require("ground_truth", "the path of a ground-truth file")
     predictions_path = cli.require("predictions", "the path of a prediction file")
     thresholds = cli.tiou_from_flags()
+    if FLAGS.ambiguous and (FLAGS.protocol == "activitynet" or FLAGS.metric == "ar"):
+        raise InputError(
+            "--ambiguous: is given; expected --metric=map and another --protocol than activitynet"
+        )
+    if FLAGS.protocol != "activitynet" and FLAGS.metric == "ar":
+        raise InputError(f"--protocol: is {FLAGS.protocol}; expected activitynet with --metric=ar")
 
     database = read_ground_truth(truth_path)
     truth = subset_of(database, FLAGS.subset, path=truth_path)
-    predictions = read_predictions(predictions_path)
+    predictions = _predictions(predictions_path, database, truth_path)
+    scored = {video: entries for video, entries in predictions.items() if video in truth}
+    truth_segments = make_segments({video: as_entries(annotations) for video, annotations in truth.items()})
+    found = make_segments(scored)
+
+    began = time.perf_counter()
+    if FLAGS.metric == "ar":
+        if not found.label.size:
+            raise InputError(
+                f"{predictions_path}: has no detection in subset {FLAGS.subset!r}; expected some"
+            )
+        result = average_recall(truth_segments, found, thresholds, max_proposals=FLAGS.max_proposals)
+    else:
+        result = _map(truth_segments, found, thresholds, truth_path)
+    seconds = time.perf_counter() - began
+    if FLAGS.json:
+        print(json.dumps(_recall_as_json(result) if FLAGS.metric == "ar" else _as_json(result)))
+        return
+    if FLAGS.metric == "ar":
+        print(_recall_table(result))
+        how = "average recall as in ActivityNet's proposal task"
+    else:
+        print(per_class_table(result))
+        print()
+        print(map_table({FLAGS.subset: result}))
+        how = _PROTOCOLS[FLAGS.protocol]
+    instances, num_classes = sum(map(len, truth.values())), len({*truth_segments.label.tolist()})
+    detections = sum(map(len, scored.values()))
+    outside = sum(map(len, predictions.values())) - detections
+    print(
+        f"\n{len(truth)} videos of subset {FLAGS.subset!r} with {instances:,} instances of "
+        f"{num_classes} classes; {detections:,} detections in {len(scored)} of these videos"
+        + (f" ({outside:,} more in other subsets, not counted)" if outside else "")
+        + f"; {how}, computed in {seconds:.2f} s"
+    )
+
+
+def _predictions(path: str, database: Mapping[str, AnnotatedVideo], truth_path: str) -> dict[str, list[dict]]:
+    """Checked predictions under the ground truth's names of videos."""
     labels = {a.label for video in database.values() for a in video.annotations}
-    for video, entries in predictions.items():
-        if video not in database:
-            raise InputError(f"{predictions_path}: has video {video!r}; expected videos of {truth_path}")
+    predictions: dict[str, list[dict]] = {}
+    for name, entries in read_predictions(path).items():
+        video = find_name(name, database)
+        if video is None:
+            raise InputError(f"{path}: has video {name!r}; expected videos of {truth_path}")
+        if video in predictions:
+            raise InputError(f"{path}: has video {video!r} with and without the prefix v_; expected it once")
         for entry in entries:
             if entry["label"] not in labels:
                 raise InputError(
-                    f"{predictions_path}: video {video!r} has label {entry['label']!r}; expected one of the "
+                    f"{path}: video {name!r} has label {entry['label']!r}; expected one of the "
                     f"{len(labels)} labels of {truth_path}"
                 )
-    scored = {video: entries for video, entries in predictions.items() if video in truth}
+        predictions[video] = entries
+    return predictions
 
-    began = time.perf_counter()
-    result = detection_map(
-        make_segments({video: as_entries(annotations) for video, annotations in truth.items()}),
-        make_segments(scored),
-        thresholds,
-    )
-    seconds = time.perf_counter() - began
-    if FLAGS.json:
-        print(json.dumps(_as_json(result)))
-        return
-    instances = sum(map(len, truth.values()))
-    detections = sum(map(len, scored.values()))
-    outside = sum(map(len, predictions.values())) - detections
-    print(per_class_table(result))
-    print()
-    print(map_table({FLAGS.subset: result}))
-    print(
-        f"\n{len(truth)} videos of subset {FLAGS.subset!r} with {instances:,} instances of "
-        f"{len(result.classes)} classes; {detections:,} detections in {len(scored)} of these videos"
-        + (f" ({outside:,} more in other subsets, not counted)" if outside else "")
-        + f"; ActivityNet protocol, computed in {seconds:.2f} s"
+
+def _map(truth: Segments, found: Segments, thresholds: Sequence[float], truth_path: str) -> DetectionMap:
+    ambiguous = make_segments(read_intervals(FLAGS.ambiguous)) if FLAGS.ambiguous else None
+    try:
+        return map_by_protocol(
+            FLAGS.protocol,
+            truth,
+            found,
+            thresholds,
+            ambiguous=ambiguous,
+            seconds_per_snippet=FLAGS.seconds_per_snippet,
+        )
+    except ValueError:  # subset_of has seen some annotation
+        raise InputError(
+            f"{truth_path}: subset {FLAGS.subset!r} has only 'Ambiguous' annotations; expected others"
+        ) from None
+
+
+def _recall(truth: Segments, found: Segments, thresholds: Sequence[float], path: str) -> RecallCurve:
+    if not found.label.size:
+        raise InputError(f"{path}: has no detection in subset {FLAGS.subset!r}; expected some")
+    try:
+        return average_recall(truth, found, thresholds, max_proposals=FLAGS.max_proposals)
+    except ValueError:
+        raise InputError(
+            f"--max_proposals: is {FLAGS.max_proposals:g}; expected more, so that videos keep a proposal"
+        ) from None
+
+
+def _recall_table(result: RecallCurve) -> str:
+    shown = [n for n in (1, 5, 10, 50, 100) if n <= result.num_proposals[-1]]
+    header = ["recall (%)", *(f"AR@{n}" for n in shown), "area"]
+    return format_table(
+        [header, [FLAGS.subset, *(f"{100 * v:.2f}" for v in (*map(result.at, shown), result.area))]]
     )
 
 
@@ -74,6 +157,15 @@ def _as_json(result: DetectionMap) -> dict:
         "map": result.per_tiou.tolist(),
         "average": result.average,
         "per_class": dict(zip(result.classes, result.per_class.tolist())),
+    }
+
+
+def _recall_as_json(result: RecallCurve) -> dict:
+    return {
+        "tiou": result.tiou.tolist(),
+        "num_proposals": result.num_proposals.tolist(),
+        "average_recall": result.average.tolist(),
+        "area": result.area,
     }
 
 

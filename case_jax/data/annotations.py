@@ -5,10 +5,10 @@ import os
 from typing import NamedTuple
 
 from case_jax.data.dataset import Annotation
-from case_jax.data.files import as_segment, read_json
+from case_jax.data.files import as_segment, read_json, read_text
 from case_jax.errors import InputError
 
-__all__ = ["AnnotatedVideo", "read_ground_truth", "subset_of"]
+__all__ = ["AnnotatedVideo", "read_ground_truth", "read_intervals", "subset_of"]
 
 
 class AnnotatedVideo(NamedTuple):
@@ -39,6 +39,35 @@ def read_ground_truth(path: str | os.PathLike) -> dict[str, AnnotatedVideo]:
             '{"database": {video: {"subset", "annotations"}}}'
         )
     return {name: _check_video(path, name, entry) for name, entry in database.items()}
+
+
+def read_intervals(path: str | os.PathLike, label: str = "Ambiguous") -> dict[str, list[dict]]:
+    """Reads intervals as THUMOS14 writes its ambiguous ones: "video start end" in seconds, one a line.
+
+    Args:
+        path: a text file.
+        label: what to call them.
+
+    Returns:
+        video name -> [{"label", "segment": (start, end)}], in file order.
+
+    Raises:
+        InputError: if it cannot be read, or a line is something else.
+    """
+    expected = "a video name, start and end in seconds on each line"
+    intervals: dict[str, list[dict]] = {}
+    for number, line in enumerate(read_text(path, expected=expected).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            video, start, end = line.split()
+            segment = (float(start), float(end))
+            if not 0 <= segment[0] <= segment[1] < math.inf:
+                raise ValueError
+        except ValueError:
+            raise InputError(f"{path}: line {number} is {line.strip()!r}; expected {expected}") from None
+        intervals.setdefault(video, []).append({"label": label, "segment": segment})
+    return intervals
 
 
 def subset_of(

@@ -19,6 +19,7 @@ __all__ = [
     "read_features",
     "read_json",
     "read_names",
+    "read_text",
     "write_atomically",
     "write_text_atomically",
 ]
@@ -32,7 +33,7 @@ def read_json(path: str | os.PathLike) -> Any:
     Raises:
         InputError: if it is missing, unreadable or not JSON.
     """
-    text = _read_text(path, expected="a JSON file")
+    text = read_text(path, expected="a JSON file")
     try:
         return json.loads(text, object_pairs_hook=lambda pairs: _object(path, pairs))
     except json.JSONDecodeError as error:
@@ -80,7 +81,7 @@ def read_names(path: str | os.PathLike) -> list[str]:
         InputError: if the file is missing, unreadable or empty, a name repeats, or a name is no plain file
             name (so that no path outside the data folder can be read).
     """
-    lines = _read_text(path, expected="one video name a line").splitlines()
+    lines = read_text(path, expected="one video name a line").splitlines()
     names = {}
     for number, line in enumerate(lines, start=1):
         name = line.strip()
@@ -203,7 +204,16 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
         raise
 
 
-def _read_text(path: str | os.PathLike, *, expected: str) -> str:
+def read_text(path: str | os.PathLike, *, expected: str) -> str:
+    """Reads a UTF-8 file; a byte order mark is left out.
+
+    Args:
+        path: the file.
+        expected: what it should hold, for the message.
+
+    Raises:
+        InputError: if it is missing or unreadable.
+    """
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from case_jax.data.dataset import Dataset
 from case_jax.errors import InputError
-from case_jax.localization.detection_map import detection_map, make_segments
+from case_jax.localization.detection_map import detection_map
 from case_jax.localization.detections import to_activitynet
+from case_jax.localization.matching import make_segments
 from case_jax.report.ablation_figures import cluster_gallery, embedding_maps, spread_curves
 from case_jax.report.comparison import Cell, Column, Comparison, Row, as_text, write_table
 from case_jax.report.figures import save_figure, timeline, timeline_height

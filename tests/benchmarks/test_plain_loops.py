@@ -6,8 +6,9 @@ from benchmarks.thumos_shape import make_dataset, scored_videos
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import as_entries
 from case_jax.data.thumos import THUMOS14
-from case_jax.localization.detection_map import detection_map, make_segments
+from case_jax.localization.detection_map import detection_map
 from case_jax.localization.localize import localize_video
+from case_jax.localization.matching import make_segments
 
 
 @pytest.fixture(scope="module")

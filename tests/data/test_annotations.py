@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from case_jax.data.annotations import AnnotatedVideo, read_ground_truth, subset_of
+from case_jax.data.annotations import AnnotatedVideo, read_ground_truth, read_intervals, subset_of
 from case_jax.data.dataset import Annotation
 from case_jax.data.thumos import THUMOS14
 from case_jax.errors import InputError
@@ -158,3 +158,23 @@ def test_real_activitynet_annotations(shared_data):
     with pytest.raises(InputError) as error:
         read_ground_truth(path)
     assert str(error.value) == f"{path}: {NO_DATABASE}"
+
+
+def test_intervals_are_lines_of_video_start_end(tmp_path):
+    path = tmp_path / "ambiguous.txt"
+    path.write_bytes(b"\xef\xbb\xbfv 0.5 2\r\n\r\nw 1 1\nv 3 4.5")
+    assert read_intervals(path, "Unclear") == {
+        "v": [{"label": "Unclear", "segment": (0.5, 2.0)}, {"label": "Unclear", "segment": (3.0, 4.5)}],
+        "w": [{"label": "Unclear", "segment": (1.0, 1.0)}],
+    }
+
+
+@pytest.mark.parametrize("line", ["v 1", "v 1 2 3", "v one 2", "v 2 1", "v nan 1", "v -1 2", "v 0 inf"])
+def test_a_line_that_is_no_interval(tmp_path, line):
+    path = tmp_path / "ambiguous.txt"
+    path.write_text(f"v 0 1\n{line}\n")
+    with pytest.raises(InputError) as raised:
+        read_intervals(path)
+    assert str(raised.value) == (
+        f"{path}: line 2 is {line!r}; expected a video name, start and end in seconds on each line"
+    )

@@ -72,6 +72,47 @@ def test_tables_and_populations(files, succeed):
     )
 
 
+def test_protocols_differ_as_documented(files, tmp_path, succeed):
+    ambiguous = tmp_path / "ambiguous.txt"
+    ambiguous.write_text("v 45.0 46.0\n\nw 0 1\n")
+
+    def per_class(*flags):
+        return json.loads(succeed("evaluate", *files(), "--tiou=0.4", "--json", *flags))["per_class"]
+
+    assert per_class() == {"Jump": [1.0], "Run": [0.5]}
+    # tIoU 0.4 does not exceed 0.4; the false positive overlaps an ambiguous interval.
+    assert per_class("--protocol=thumos14") == {"Jump": [0.0], "Run": [0.5]}
+    excused = per_class("--protocol=thumos14", f"--ambiguous={ambiguous}")
+    assert excused == per_class("--protocol=thumos14_kit", f"--ambiguous={ambiguous}")
+    assert excused == {"Jump": [0.0], "Run": [1.0]}
+    # In snippets of 0.64 s, Jump is 0 .. 16 and found 0 .. 6.
+    assert per_class("--protocol=wtalc", f"--ambiguous={ambiguous}") == {"Jump": [0.0], "Run": [1.0]}
+    printed = succeed("evaluate", *files(), "--protocol=thumos14_kit")
+    assert "; THUMOS14's official protocol, matched as its Matlab kit does, computed in" in printed
+
+
+def test_average_recall(files, succeed):
+    flags = [*files(), "--metric=ar", "--tiou=0.4,0.9", "--max_proposals=2"]
+    result = json.loads(succeed("evaluate", *flags, "--json"))
+    assert list(result) == ["tiou", "num_proposals", "average_recall", "area"]
+    assert (result["average_recall"][-1], result["num_proposals"][-1]) == (0.25, 2.0)
+    table, populations = succeed("evaluate", *flags).split("\n\n")
+    assert table.splitlines() == [
+        "recall (%)   AR@1   area",
+        "------------------------",
+        f"test        25.00  {100 * result['area']:.2f}",
+    ]
+    assert "average recall as in ActivityNet's proposal task" in populations
+
+
+def test_names_with_and_without_the_prefix_of_activitynet(files, succeed, fail):
+    found = {"results": {"v_v": FOUND["results"]["v"]}}
+    assert json.loads(succeed("evaluate", *files(found=found), "--tiou=0.3", "--json"))["average"] == 0.75
+    found["results"]["v"] = []
+    message = fail("evaluate", *files(found=found))
+    assert message.endswith("p.json: has video 'v' with and without the prefix v_; expected it once")
+
+
 def test_no_detection_at_all_scores_0(files, succeed):
     result = json.loads(succeed("evaluate", *files(found={"results": {}}), "--json"))
     assert result["average"] == 0
@@ -112,6 +153,18 @@ def test_jax_is_never_imported(files):
 @pytest.mark.parametrize(
     "flags, message",
     [
+        (
+            ["--ambiguous=a.txt"],
+            "--ambiguous: is given; expected --metric=map and another --protocol than activitynet",
+        ),
+        (
+            ["--protocol=wtalc", "--metric=ar"],
+            "--protocol: is wtalc; expected activitynet with --metric=ar",
+        ),
+        (
+            ["--protocol=wtalc", "--ambiguous=none.txt"],
+            "none.txt: no such file; expected a video name, start and end in seconds on each line",
+        ),
         (["--tiou=1.5"], "--tiou: is '1.5'; expected thresholds above 0 and up to 1"),
         (
             ["--tiou=0.7:0.1:0.1"],

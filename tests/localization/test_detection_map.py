@@ -7,15 +7,9 @@ from hypothesis import strategies as st
 
 from case_jax.data.annotations import read_ground_truth, subset_of
 from case_jax.data.thumos import load_dataset
-from case_jax.localization.detection_map import (
-    DetectionMap,
-    Segments,
-    average_over,
-    detected_segments,
-    detection_map,
-    make_segments,
-)
+from case_jax.localization.detection_map import DetectionMap, average_over, detection_map
 from case_jax.localization.detections import Detections, read_predictions, to_activitynet
+from case_jax.localization.matching import Segments, detected_segments, make_segments
 
 THUMOS_TIOU = np.arange(1, 8) / 10
 

@@ -10,8 +10,9 @@ from case_jax.config import CaseConfig
 from case_jax.data.dataset import Annotation, Dataset, DatasetInfo, Split, Video
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.errors import InputError
-from case_jax.localization.detection_map import detection_map, make_segments
+from case_jax.localization.detection_map import detection_map
 from case_jax.localization.detections import to_activitynet
+from case_jax.localization.matching import make_segments
 from case_jax.parallel import make_mesh
 from case_jax.workdir import RunSettings, Workdir
 from experiments.ablations.runs import Laboratory, fingerprint, run_name
