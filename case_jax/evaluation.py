@@ -88,6 +88,10 @@ def evaluate_predictions(
     )
 
 
+# Videos scored at a time, where their features are on disk.
+_VIDEOS_AT_ONCE = 256
+
+
 class Evaluation:
     """An evaluation under way, from `Evaluator.start`."""
 
@@ -131,12 +135,14 @@ class Evaluator:
             on_device: whether to keep all features on the device.
         """
         videos = split.videos
-        features = (
-            split.pack(info.streams, config.feature_dtype) if on_device else [v.features for v in videos]
-        )
+        if on_device:
+            parts = [split.pack(info.streams, config.feature_dtype)]
+        else:  # a few at a time, so that memory does not grow with their number
+            features = [video.features for video in videos]
+            parts = [features[i : i + _VIDEOS_AT_ONCE] for i in range(0, len(features), _VIDEOS_AT_ONCE)]
         self.names = [video.name for video in videos]
-        self._videos = sample_videos(features, num_snippets=config.num_snippets)
-        self._durations = self._videos.lengths * info.seconds_per_snippet
+        self._parts = [sample_videos(part, num_snippets=config.num_snippets) for part in parts]
+        self._durations = np.array([video.seconds(info) for video in videos])
         self._info = info
         self._truth = make_segments(split.ground_truth())
         self._num_workers = num_workers
@@ -164,39 +170,49 @@ class Evaluator:
         Returns:
             `Evaluation`; with workers, its numpy stage goes on in them.
         """
-        return self.localize(self.score(state), state.config)
+        parts, begin = [], 0
+        for videos in self._parts:
+            end = begin + len(videos.lengths)
+            scores = score_sampled(state, videos)
+            parts += self._localize(scores, self._durations[begin:end], state.config)
+            begin = end
+            # No more waits for the workers than one round of it, or memory would hold all scores.
+            concurrent.futures.wait(parts[: -4 * self._num_workers or None])
+        return Evaluation(self, parts)
 
     def score(self, state: TrainState, *, foreground: Foreground | None = None) -> VideoScores:
-        """The first half of `start`: scores of the V videos, on the device.
+        """The first half of `start`, of all V videos at once.
 
         Args:
             state: as `start`.
             foreground: as `case_jax.scoring.score_sampled`.
+
+        Returns:
+            `VideoScores`, on the device if the features are.
         """
-        return score_sampled(state, self._videos, foreground=foreground)
+        parts = [score_sampled(state, videos, foreground=foreground) for videos in self._parts]
+        return parts[0] if len(parts) == 1 else jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
     def localize(self, scores: VideoScores, config: CaseConfig) -> Evaluation:
         """The second half of `start`: proposals and soft-NMS, with the "Proposals" settings of ``config``."""
+        return Evaluation(self, self._localize(scores, self._durations, config))
+
+    def _localize(
+        self, scores: VideoScores, durations: np.ndarray, config: CaseConfig
+    ) -> list[concurrent.futures.Future]:
         fused, video_scores = np.asarray(scores.fused), np.asarray(scores.video)
         if self._pool is None:
             part = concurrent.futures.Future()
-            part.set_result(localize_videos(fused, video_scores, self._durations, config))
-            return Evaluation(self, [part])
+            part.set_result(localize_videos(fused, video_scores, durations, config))
+            return [part]
         # Some more parts than workers even out that videos differ.
         bounds = np.linspace(0, len(fused), min(len(fused), 4 * self._num_workers) + 1).astype(int)
-        return Evaluation(
-            self,
-            [
-                self._pool.submit(
-                    localize_videos,
-                    fused[begin:end],
-                    video_scores[begin:end],
-                    self._durations[begin:end],
-                    config,
-                )
-                for begin, end in itertools.pairwise(bounds)
-            ],
-        )
+        return [
+            self._pool.submit(
+                localize_videos, fused[begin:end], video_scores[begin:end], durations[begin:end], config
+            )
+            for begin, end in itertools.pairwise(bounds)
+        ]
 
     def detect(self, state: TrainState) -> dict[str, Detections]:
         """`start`, and waits: video name -> `Detections`, times in seconds."""

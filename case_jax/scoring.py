@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from case_jax.data.feature_files import read_snippets
+from case_jax.data.feature_files import read_snippets, video_length
 from case_jax.data.packed import PackedFeatures
 from case_jax.data.samplers import uniform_indices
 from case_jax.inference import Foreground, VideoScores, fuse_scores
@@ -59,7 +59,7 @@ def sample_videos(
         `SampledVideos`.
     """
     packed = isinstance(features, PackedFeatures)
-    lengths = features.lengths if packed else [len(next(iter(video.values()))) for video in features]
+    lengths = features.lengths if packed else [video_length(video) for video in features]
     lengths = np.asarray(lengths, np.int32)
     distinct, samples, count = [], np.empty((len(lengths), num_snippets), np.int32), 0
     for row, positions in zip(samples, np.asarray(_uniform(lengths, num_snippets))):

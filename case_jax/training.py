@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from case_jax import parallel
 from case_jax.config import CaseConfig
+from case_jax.data.feature_files import video_length
 from case_jax.data.host_batches import HostBatches, host_batches
 from case_jax.data.packed import PackedFeatures, pack
 from case_jax.data.samplers import gather_batch, plan_batch
@@ -295,7 +296,7 @@ def _feed_from_host(state, features, labels, *, mesh, steps, num_workers):
         key_data=np.asarray(jax.random.key_data(state.key)),
         videos=features,
         labels=np.asarray(labels),
-        lengths=np.array([len(video[streams[0]]) for video in features], np.int32),
+        lengths=np.array([video_length(video) for video in features], np.int32),
         streams=streams,
         batch_size=config.batch_size,
         num_snippets=config.num_snippets,

@@ -7,9 +7,10 @@ from rich.console import Console
 from rich.text import Text
 
 from case_jax.config import CaseConfig
+from case_jax.data.activitynet import load_activitynet
 from case_jax.data.dataset import Dataset
 from case_jax.data.synthetic import make_synthetic_dataset
-from case_jax.data.thumos import load_dataset
+from case_jax.data.thumos import is_thumos_layout, load_dataset
 from case_jax.errors import InputError
 from experiments import cli
 
@@ -20,7 +21,7 @@ FLAGS = flags.FLAGS
 
 def define_flags(*, num_seeds: int) -> None:
     """The flags; ``num_seeds`` is how many seeds are trained unless told otherwise."""
-    flags.DEFINE_string("data_dir", None, "data set in the THUMOS14 layout (README, Real data)")
+    flags.DEFINE_string("data_dir", None, "data set in the layout of THUMOS14 or ActivityNet (README)")
     flags.DEFINE_boolean("synthetic", False, "use the embedded synthetic data set, not --data_dir")
     flags.DEFINE_string("workdir", None, "folder of the run: settings, metrics, checkpoints, predictions")
     flags.DEFINE_integer(
@@ -58,8 +59,9 @@ def load(config: CaseConfig, console: Console) -> Dataset:
         console.print("data: embedded synthetic two-stream features (no real video)")
         return make_synthetic_dataset()
     data_dir = cli.require("data_dir", "a data set's folder, or --synthetic")
+    read = load_dataset if is_thumos_layout(data_dir) else load_activitynet
     with console.status(Text(f"reading {data_dir}")):
-        return load_dataset(data_dir, in_memory=FLAGS.feature_store == "device", dtype=config.feature_dtype)
+        return read(data_dir, in_memory=FLAGS.feature_store == "device", dtype=config.feature_dtype)
 
 
 def data_name() -> str:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from case_jax import parallel
 from case_jax.checkpoints import CheckpointStore
-from case_jax.data.dataset import Dataset
+from case_jax.data.dataset import Dataset, DatasetInfo
 from case_jax.errors import InputError
 from case_jax.evaluation import Evaluation, Evaluator
 from case_jax.localization.detections import to_activitynet, write_predictions
@@ -275,19 +275,24 @@ def describe(settings: RunSettings, state: TrainState, dataset: Dataset, console
     network, widths = state.network, settings.stream_widths
     num_snippets = settings.config.num_snippets
     lines = [
-        f"{title}: {len(split.videos):,} videos with {split.num_instances:,} instances"
+        f"{title}: {split.population}"
         for title, split in (("training", dataset.train), ("test", dataset.test))
     ]
     streams = ", ".join(f"{name} ({width})" for name, width in widths.items())
     macs = count_macs(network, widths, num_snippets)
     lines += [
-        f"{len(settings.info.classes)} classes; streams {streams}; one snippet every "
-        f"{settings.info.seconds_per_snippet:g} s",
+        f"{len(settings.info.classes)} classes; streams {streams}; {_snippet_time(settings.info)}",
         f"model: {count_parameters(state.params) / 1e6:.3f} M parameters, "
         f"{macs / 1e9:.3f} GMACs for {num_snippets} snippets",
     ]
     for line in lines:
         console.print(line, highlight=False)
+
+
+def _snippet_time(info: DatasetInfo) -> str:
+    if info.rescaled:
+        return "snippets as long as the video's duration tells"
+    return f"one snippet every {info.seconds_per_snippet:g} s"
 
 
 def _report_every(eval_every: int) -> int:

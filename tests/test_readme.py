@@ -71,7 +71,11 @@ def _recipe(target: str, **variables: str) -> str:
     """The last command that make would run for a target."""
     given = [f"{name}={value}" for name, value in variables.items()]
     listed = subprocess.run(
-        ["make", "--dry-run", target, *given], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "--dry-run", target, *given],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return listed.stdout.strip().splitlines()[-1]
 

@@ -1,11 +1,14 @@
-"""Ground truth in ActivityNet form: {"database": {video: {"subset", "annotations": [{label, segment}]}}}."""
+"""Ground truth in ActivityNet form: {"database": {video: {"subset", "annotations": [{label, segment}]}}}.
+
+Also without "database", one object per video, as other code has them; such files may leave out the subset.
+"""
 
 import math
 import os
 from typing import NamedTuple
 
 from case_jax.data.dataset import Annotation
-from case_jax.data.files import as_segment, read_json, read_text
+from case_jax.data.files import as_number, as_segment, read_json, read_text
 from case_jax.errors import InputError
 
 __all__ = ["AnnotatedVideo", "read_ground_truth", "read_intervals", "subset_of"]
@@ -14,8 +17,9 @@ __all__ = ["AnnotatedVideo", "read_ground_truth", "read_intervals", "subset_of"]
 class AnnotatedVideo(NamedTuple):
     """What gt.json says of one video."""
 
-    subset: str
+    subset: str  # "" where a file without "database" leaves it out
     annotations: tuple[Annotation, ...]
+    duration: float | None = None  # seconds
 
 
 def read_ground_truth(path: str | os.PathLike) -> dict[str, AnnotatedVideo]:
@@ -33,12 +37,16 @@ def read_ground_truth(path: str | os.PathLike) -> dict[str, AnnotatedVideo]:
     """
     content = read_json(path)
     database = content.get("database") if isinstance(content, dict) else None
+    flat = database is None and isinstance(content, dict) and len(content) > 0
+    flat = flat and all(isinstance(entry, dict) and "annotations" in entry for entry in content.values())
+    if flat:
+        database = content
     if not isinstance(database, dict):
         raise InputError(
             f"{path}: has no 'database' object; expected the ActivityNet form "
             '{"database": {video: {"subset", "annotations"}}}'
         )
-    return {name: _check_video(path, name, entry) for name, entry in database.items()}
+    return {name: _check_video(path, name, entry, flat) for name, entry in database.items()}
 
 
 def read_intervals(path: str | os.PathLike, label: str = "Ambiguous") -> dict[str, list[dict]]:
@@ -87,8 +95,10 @@ def subset_of(
     return chosen
 
 
-def _check_video(path, name: str, entry) -> AnnotatedVideo:
+def _check_video(path, name: str, entry, flat: bool) -> AnnotatedVideo:
     where = f"{path}: video {name!r}"
+    if flat and isinstance(entry, dict):
+        entry = {"subset": "", **entry}
     if not isinstance(entry, dict) or not isinstance(entry.get("subset"), str):
         raise InputError(f"{where}: has no subset; expected an object with text 'subset'")
     annotations = entry.get("annotations", [])
@@ -97,7 +107,20 @@ def _check_video(path, name: str, entry) -> AnnotatedVideo:
     return AnnotatedVideo(
         entry["subset"],
         tuple(_check_annotation(f"{where}, annotation {i}", a) for i, a in enumerate(annotations)),
+        _check_duration(where, entry.get("duration", entry.get("duration_second"))),
     )
+
+
+def _check_duration(where: str, value) -> float | None:
+    if value is None:
+        return None
+    try:
+        duration = as_number(value)
+        if not 0 <= duration < math.inf:
+            raise ValueError
+    except ValueError:
+        raise InputError(f"{where}: duration is {value!r}; expected seconds") from None
+    return duration
 
 
 def _check_annotation(where: str, entry) -> Annotation:

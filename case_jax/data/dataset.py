@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from case_jax.data.feature_files import video_length
 from case_jax.data.packed import DTYPES, PackedFeatures, pack
 
 __all__ = ["Annotation", "Dataset", "DatasetInfo", "Split", "Video", "as_entries"]
@@ -21,10 +22,13 @@ class DatasetInfo:
     frames_per_snippet: float = 16.0  # distance between the starts of consecutive snippets
     train_subset: str = "train"  # name in gt.json of the videos that train
     test_subset: str = "test"
+    # Every video's features were rescaled to some number of snippets, which together last as long as it does;
+    # frames then say nothing.
+    rescaled: bool = False
 
     @property
     def seconds_per_snippet(self) -> float:
-        """Snippet t starts at t times this."""
+        """Snippet t starts at t times this, unless features are rescaled."""
         return self.frames_per_snippet / self.frames_per_second
 
 
@@ -47,11 +51,20 @@ class Video(NamedTuple):
     name: str
     features: Mapping[str, np.ndarray]  # stream -> (T_v, D), float32 unless asked for otherwise
     annotations: tuple[Annotation, ...]  # of test videos for scoring; of training videos only labels are used
+    duration: float | None = None  # seconds that rescaled features cover
 
     @property
     def num_snippets(self) -> int:
         """T_v."""
-        return len(next(iter(self.features.values())))
+        return video_length(self.features)
+
+    def seconds(self, info: DatasetInfo) -> float:
+        """How long the features last, T_v snippets together."""
+        if self.duration is not None:
+            return self.duration
+        if info.rescaled:
+            raise ValueError(f"video {self.name!r}: rescaled features need the video's duration")
+        return self.num_snippets * info.seconds_per_snippet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +74,14 @@ class Split:
     subset: str
     videos: tuple[Video, ...]
     packed: PackedFeatures | None = None  # where the videos' features lie together, if they do
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)  # why -> how many
+
+    @property
+    def population(self) -> str:
+        """How many videos and instances there are, and what was left out."""
+        said = f"{len(self.videos):,} videos with {self.num_instances:,} instances"
+        reasons = ", ".join(f"{count:,} {why}" for why, count in self.left_out.items() if count)
+        return f"{said} (left out: {reasons})" if reasons else said
 
     @property
     def num_instances(self) -> int:

@@ -5,40 +5,49 @@ from pathlib import Path
 
 import numpy as np
 
-from case_jax.data.files import check_finite, open_features, read_features
+from case_jax.data.files import check_finite
 from case_jax.data.packed import DTYPES, PackedFeatures, allocate_rows, first_rows
+from case_jax.data.sources import Source, open_source, read_source
 from case_jax.errors import InputError
 
-__all__ = ["FeatureFiles", "find_features", "read_packed", "read_snippets"]
+__all__ = [
+    "FeatureFiles",
+    "check_shapes",
+    "find_features",
+    "read_packed",
+    "read_snippets",
+    "video_length",
+]
 
 
 class FeatureFiles(Mapping):
-    """Stream -> (T_v, D) memory map, opened anew at each access; small to keep and to send to a process.
+    """Stream -> (T_v, D) array, opened anew at each access; small to keep and to send to a process.
 
     Values are not checked here; `read_snippets` checks what it reads.
 
     Attributes:
-        paths: stream -> .npy file.
+        sources: stream -> where it is.
+        num_snippets: T_v, if it is known without opening a file.
     """
 
-    def __init__(self, paths: Mapping[str, Path]):
-        self.paths = dict(paths)
+    def __init__(self, sources: Mapping[str, Source], num_snippets: int | None = None):
+        self.sources, self.num_snippets = dict(sources), num_snippets
 
     def __getitem__(self, stream: str) -> np.ndarray:
-        """The stream's file, opened."""
-        return open_features(self.paths[stream])
+        """The stream, opened."""
+        return open_source(self.sources[stream])
 
     def __iter__(self) -> Iterator[str]:
         """The streams."""
-        return iter(self.paths)
+        return iter(self.sources)
 
     def __len__(self) -> int:
         """How many streams."""
-        return len(self.paths)
+        return len(self.sources)
 
 
 def find_features(
-    folder: Path, name: str, streams: Sequence[str], widths: dict[str, tuple[int, Path]]
+    folder: Path, name: str, streams: Sequence[str], widths: dict[str, tuple[int, Source]]
 ) -> FeatureFiles:
     """Finds one video's streams, ``folder/<stream>/<name>.npy``, and checks their shapes.
 
@@ -46,7 +55,23 @@ def find_features(
         folder: where the streams' folders are.
         name: video name.
         streams: which streams.
-        widths: stream -> (D, a file that has it); checked against, and extended with new streams.
+        widths: as `check_shapes`.
+
+    Returns:
+        `FeatureFiles`.
+
+    Raises:
+        InputError: as `check_shapes`.
+    """
+    return check_shapes({stream: Source(folder / stream / f"{name}.npy") for stream in streams}, widths)
+
+
+def check_shapes(sources: Mapping[str, Source], widths: dict[str, tuple[int, Source]]) -> FeatureFiles:
+    """One video's streams, if their shapes fit together.
+
+    Args:
+        sources: stream -> where it is.
+        widths: stream -> (D, a source that has it); checked against, and extended with new streams.
 
     Returns:
         `FeatureFiles`.
@@ -55,19 +80,17 @@ def find_features(
         InputError: for a missing or unreadable file, a width other than in ``widths``, or a length that
             differs between the streams.
     """
-    paths = {stream: folder / stream / f"{name}.npy" for stream in streams}
     expected_length = None
-    for stream, path in paths.items():
-        length, width = open_features(path).shape
-        known_width, known_from = widths.setdefault(stream, (width, path))
+    for stream, source in sources.items():
+        length, width = open_source(source).shape
+        known_width, known_from = widths.setdefault(stream, (width, source))
         if width != known_width:
-            raise InputError(f"{path}: has {width} channels; expected {known_width} as in {known_from}")
+            raise InputError(f"{source}: has {width} channels; expected {known_width} as in {known_from}")
         expected_length = length if expected_length is None else expected_length
         if length != expected_length:
-            raise InputError(
-                f"{path}: has {length} snippets; expected {expected_length} as in {paths[streams[0]]}"
-            )
-    return FeatureFiles(paths)
+            first = next(iter(sources.values()))
+            raise InputError(f"{source}: has {length} snippets; expected {expected_length} as in {first}")
+    return FeatureFiles(sources, expected_length)
 
 
 def read_packed(
@@ -86,7 +109,7 @@ def read_packed(
     Raises:
         InputError: if a value is not finite or a file has changed meanwhile.
     """
-    lengths = np.array([len(video[streams[0]]) for video in videos], np.int32)
+    lengths = np.array([video_length(video) for video in videos], np.int32)
     first = first_rows(lengths)
     views: list[dict[str, np.ndarray]] = [{} for _ in videos]
     rows = {}
@@ -94,11 +117,17 @@ def read_packed(
         width = videos[0][stream].shape[1]
         rows[stream] = allocate_rows(int(lengths.sum()), width, DTYPES[dtype])
         for video, begin, length in zip(videos, first, lengths):
-            read_features(video.paths[stream], out=rows[stream][begin : begin + length])
+            read_source(video.sources[stream], out=rows[stream][begin : begin + length])
         rows[stream].flags.writeable = False  # a device may share this memory
         for view, begin, length in zip(views, first, lengths):
             view[stream] = rows[stream][begin : begin + length]
     return PackedFeatures(rows, first, lengths), views
+
+
+def video_length(video: Mapping[str, np.ndarray]) -> int:
+    """T_v of a video's features, in memory or on disk, without opening a file if it is known."""
+    known = video.num_snippets if isinstance(video, FeatureFiles) else None
+    return len(next(iter(video.values()))) if known is None else known
 
 
 def read_snippets(video: Mapping[str, np.ndarray], stream: str, snippets: np.ndarray) -> np.ndarray:
@@ -119,5 +148,5 @@ def read_snippets(video: Mapping[str, np.ndarray], stream: str, snippets: np.nda
     if isinstance(video, FeatureFiles):
         with np.errstate(over="ignore"):  # an overflow shows as infinite below
             rows = np.asarray(rows, np.float32)
-        check_finite(rows, video.paths[stream], snippets)
+        check_finite(rows, str(video.sources[stream]), snippets)
     return rows

@@ -15,8 +15,8 @@ __all__ = [
     "as_number",
     "as_segment",
     "check_finite",
+    "one_line",
     "open_features",
-    "read_features",
     "read_json",
     "read_names",
     "read_text",
@@ -44,7 +44,7 @@ def read_json(path: str | os.PathLike) -> Any:
     except InputError:
         raise
     except ValueError as error:  # an integer of thousands of digits
-        raise InputError(f"{path}: cannot be read ({_one_line(error)}); expected a JSON file") from None
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); expected a JSON file") from None
     except RecursionError:
         raise InputError(f"{path}: is nested too deeply; expected a JSON file") from None
 
@@ -118,7 +118,7 @@ def open_features(path: str | os.PathLike) -> np.ndarray:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {_FEATURES}") from None
     except Exception as error:  # a damaged header makes numpy raise nearly anything
-        raise InputError(f"{path}: cannot be read ({_one_line(error)}); {_FEATURES}") from None
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); {_FEATURES}") from None
     if not isinstance(features, np.ndarray):
         features.close()
         raise InputError(f"{path}: is an archive of several arrays; {_FEATURES}")
@@ -127,28 +127,6 @@ def open_features(path: str | os.PathLike) -> np.ndarray:
     if features.ndim != 2 or 0 in features.shape:
         raise InputError(f"{path}: has shape {features.shape}; {_FEATURES}")
     return features
-
-
-def read_features(path: str | os.PathLike, out: np.ndarray | None = None) -> np.ndarray:
-    """Reads one video's snippet features from one stream's .npy file.
-
-    Args:
-        path: as `open_features`.
-        out: (T_v, D) float array to read into; default a new float32 one.
-
-    Returns:
-        (T_v, D), ``out`` or float32 in C order.
-
-    Raises:
-        InputError: as `open_features`, and if a value is not finite.
-    """
-    opened = open_features(path)
-    if out is None:
-        out = np.empty(opened.shape, np.float32)
-    with np.errstate(over="ignore"):  # an overflow shows as infinite below
-        out[:] = opened.astype(np.float32, copy=False)
-    check_finite(out, path)
-    return out
 
 
 def check_finite(features: np.ndarray, path: str | os.PathLike, snippets: np.ndarray | None = None) -> None:
@@ -233,5 +211,6 @@ def _object(path: str | os.PathLike, pairs: list[tuple[str, Any]]) -> dict[str, 
     return content
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """An error's message without line breaks."""
     return " ".join(str(error).split())

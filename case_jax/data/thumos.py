@@ -30,6 +30,7 @@ from case_jax.errors import InputError
 
 __all__ = [
     "THUMOS14",
+    "is_thumos_layout",
     "load_dataset",
     "load_feature_folder",
     "read_info",
@@ -86,6 +87,13 @@ def load_dataset(data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: 
     return Dataset(info, load_split("train", info.train_subset), load_split("test", info.test_subset))
 
 
+def is_thumos_layout(data_dir: str | os.PathLike) -> bool:
+    """Whether a folder is meant to be in this layout: annotations of another name are ActivityNet's."""
+    data_dir = Path(data_dir)
+    others = [path for path in data_dir.glob("*.json") if path.name != "dataset.json"]
+    return (data_dir / "gt.json").exists() or not others
+
+
 def load_feature_folder(folder: str | os.PathLike, streams: Sequence[str]) -> list[Video]:
     """Reads all videos of ``folder/<stream>/*.npy``, without annotations.
 
@@ -111,25 +119,34 @@ def load_feature_folder(folder: str | os.PathLike, streams: Sequence[str]) -> li
     return [Video(name, views, ()) for name, views in zip(names, features)]
 
 
-def read_info(data_dir: str | os.PathLike) -> DatasetInfo:
-    """Reads ``dataset.json``; THUMOS14's values for whatever it leaves out, or if there is none.
+def read_info(
+    data_dir: str | os.PathLike, default: DatasetInfo = THUMOS14, more: Sequence[str] = ()
+) -> DatasetInfo:
+    """Reads ``dataset.json``.
+
+    Args:
+        data_dir: the folder it is in.
+        default: values for whatever it leaves out, or if there is none.
+        more: fields that it may hold besides, which are not looked at.
 
     Raises:
         InputError: if it has an unknown field or a value of the wrong kind.
     """
     path = Path(data_dir) / "dataset.json"
     if not path.exists():
-        return THUMOS14
+        return default
     content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: is no JSON object; expected one with fields such as 'classes'")
-    known = ("streams", "frames_per_second", "frames_per_snippet", "classes", "subsets")
+    known = ("streams", "frames_per_second", "frames_per_snippet", "classes", "subsets", *more)
     for field in content:
         if field not in known:
             raise InputError(f"{path}: has unknown field {field!r}; expected only {', '.join(known)}")
 
     def names(field: str, default: tuple[str, ...]) -> tuple[str, ...]:
-        value = content.get(field, list(default))
+        if field not in content:
+            return default
+        value = content[field]
         valid = isinstance(value, list) and value and all(isinstance(v, str) and v for v in value)
         if not valid or len(set(value)) != len(value):
             raise InputError(f"{path}: {field!r} is {value!r}; expected a list of different names")
@@ -146,17 +163,17 @@ def read_info(data_dir: str | os.PathLike) -> DatasetInfo:
     valid = isinstance(subsets, dict) and set(subsets) <= {"train", "test"}
     if not valid or not all(isinstance(name, str) for name in subsets.values()):
         raise InputError(f'{path}: \'subsets\' is {subsets!r}; expected {{"train": ..., "test": ...}}')
-    streams = names("streams", THUMOS14.streams)
+    streams = names("streams", default.streams)
     for stream in streams:
         if stream in (".", "..") or any(c in stream for c in "/\\\0"):
             raise InputError(f"{path}: stream {stream!r} is a path; expected a folder name")
     return DatasetInfo(
-        classes=names("classes", THUMOS14.classes),
+        classes=names("classes", default.classes),
         streams=streams,
-        frames_per_second=positive("frames_per_second", THUMOS14.frames_per_second),
-        frames_per_snippet=positive("frames_per_snippet", THUMOS14.frames_per_snippet),
-        train_subset=subsets.get("train", THUMOS14.train_subset),
-        test_subset=subsets.get("test", THUMOS14.test_subset),
+        frames_per_second=positive("frames_per_second", default.frames_per_second),
+        frames_per_snippet=positive("frames_per_snippet", default.frames_per_snippet),
+        train_subset=subsets.get("train", default.train_subset),
+        test_subset=subsets.get("test", default.test_subset),
     )
 
 

@@ -111,7 +111,7 @@ def timeline(
     Returns:
         The figure.
     """
-    duration = video.num_snippets * info.seconds_per_snippet
+    duration = video.seconds(info)
     labels = sorted({a.label for a in video.annotations} | {d["label"] for d in detections})
     if figure is None:
         figure = Figure(figsize=(9, timeline_height(len(labels))), layout="constrained")

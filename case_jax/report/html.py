@@ -126,7 +126,7 @@ def write_report(
 
 def _facts(dataset: Dataset, seed: int, seconds: float) -> list[str]:
     populations = "; ".join(
-        f"{title}: {len(split.videos):,} videos, {split.num_instances:,} instances"
+        f"{title}: {split.population}"
         for title, split in (("training", dataset.train), ("test", dataset.test))
     )
     info = dataset.info

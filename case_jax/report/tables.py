@@ -11,8 +11,8 @@ __all__ = ["format_table", "map_rows", "map_table", "per_class_rows", "per_class
 _RANGES = ((0.1, 0.5), (0.3, 0.7), (0.1, 0.7))
 
 
-def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Aligns rows of text: the first column to the left, the others to the right; a rule under row 0.
+def format_table(rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,)) -> str:
+    """Aligns rows of text: the columns in ``left`` to the left, the others to the right; a rule under row 0.
 
     Example:
         >>> print(format_table([["run", "mAP"], ["last", "46.2"]]))
@@ -23,7 +23,7 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
+            cell.ljust(width) if i in left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths))
         ).rstrip()
         for row in rows

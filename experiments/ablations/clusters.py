@@ -90,10 +90,10 @@ def gallery(
     """
     assignments = np.asarray(scores.clusters)  # (V, T, K)
     videos, num_samples = dataset.test.videos, assignments.shape[1]
-    seconds_per_snippet = dataset.info.seconds_per_snippet
     lengths = np.array([video.num_snippets for video in videos])
     snippet = np.arange(num_samples) * lengths[:, None] // num_samples  # (V, T), as videos are sampled
-    middle = (snippet + 0.5) * seconds_per_snippet
+    snippet_seconds = np.array([video.seconds(dataset.info) for video in videos]) / lengths
+    middle = (snippet + 0.5) * snippet_seconds[:, None]
     truth = np.stack([in_action(video.annotations, m) for video, m in zip(videos, middle)])
     distinct = np.diff(snippet, axis=1, prepend=-1) > 0  # a short video repeats snippets
     first = assignments.argmax(axis=2)
@@ -109,7 +109,7 @@ def gallery(
             members.append(
                 Member(
                     name,
-                    round(second - seconds_per_snippet / 2, 3),
+                    round(second - float(snippet_seconds[v]) / 2, 3),
                     float(assignments[v, best[v], k]),
                     bool(truth[v, best[v]]),
                     None if frames is None else frames.at(name, second),

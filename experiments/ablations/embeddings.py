@@ -69,7 +69,8 @@ def draw_snippets(dataset: Dataset, num_points: int) -> tuple[dict[str, np.ndarr
         positions = drawn[(drawn >= end - video.num_snippets) & (drawn < end)] - (end - video.num_snippets)
         for stream, parts in features.items():
             parts.append(read_snippets(video.features, stream, positions))
-        foreground.append(in_action(video.annotations, (positions + 0.5) * dataset.info.seconds_per_snippet))
+        seconds_per_snippet = video.seconds(dataset.info) / video.num_snippets
+        foreground.append(in_action(video.annotations, (positions + 0.5) * seconds_per_snippet))
     return {s: np.concatenate(parts)[None] for s, parts in features.items()}, np.concatenate(foreground)
 
 

@@ -203,8 +203,7 @@ def notes(lab: Laboratory) -> tuple[str, ...]:
     spread = "" if len(seeds) == 1 else ", mean ± standard deviation"
     count = -(-config.num_steps // lab.base.eval_every)
     return (
-        f"mAP in % on {len(split.videos):,} test videos with {split.num_instances:,} instances of "
-        f"{lab.data_name}; {which}{spread}.",
+        f"mAP in % on the test split of {lab.data_name}, {split.population}; {which}{spread}.",
         f"Step {config.num_steps:,} (the last); best: the step with the highest average mAP on the test "
         f"videos among {count} evaluations, as published results are chosen.",
         "Published values are of THUMOS14: to be compared in their order, not with these figures.",

@@ -30,7 +30,7 @@ def test_fields_and_order_of_the_file(tmp_path):
     )
     truth = read_ground_truth(path)
     assert list(truth.items()) == [
-        ("w", AnnotatedVideo("test", (Annotation("b", 1.5, 2.0), Annotation("a", 0.0, 0.0)))),
+        ("w", AnnotatedVideo("test", (Annotation("b", 1.5, 2.0), Annotation("a", 0.0, 0.0)), 9.0)),
         ("v", AnnotatedVideo("train", ())),
     ]
     assert subset_of(truth, "test", path=path) == {"w": truth["w"].annotations}
@@ -153,11 +153,25 @@ def test_real_activitynet_annotations(shared_data):
     assert len(truth) == 8907
     assert {video.subset for video in truth.values()} == {"training", "validation", "testing"}
     assert len({a.label for video in truth.values() for a in video.annotations}) == 100
-    # The other common form is told apart, not misread.
-    path = folder / "anno_v1-3_bmn.json"
-    with pytest.raises(InputError) as error:
+    assert truth["5wOmHw6Boj8"].duration == 39.59
+    # The other common form has no subsets.
+    other = read_ground_truth(folder / "anno_v1-3_bmn.json")
+    assert (len(other), {video.subset for video in other.values()}) == (19_228, {""})
+    assert other["v_QOlSCBRmfWY"].duration == 82.73
+    assert len({a.label for video in other.values() for a in video.annotations}) == 200
+
+
+def test_one_object_per_video_without_a_database(tmp_path):
+    path = tmp_path / "anno.json"
+    entry = {"annotations": [{"label": "a", "segment": [0, 1]}], "duration_second": "2.5"}
+    path.write_text(json.dumps({"v": entry, "w": {**entry, "subset": "training"}}))
+    truth = read_ground_truth(path)
+    assert truth["v"] == AnnotatedVideo("", (Annotation("a", 0.0, 1.0),), 2.5)
+    assert truth["w"].subset == "training"
+    path.write_text(json.dumps({"v": {**entry, "duration_second": -1}}))
+    with pytest.raises(InputError) as raised:
         read_ground_truth(path)
-    assert str(error.value) == f"{path}: {NO_DATABASE}"
+    assert str(raised.value) == f"{path}: video 'v': duration is -1; expected seconds"
 
 
 def test_intervals_are_lines_of_video_start_end(tmp_path):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from case_jax.data.feature_files import FeatureFiles, find_features, read_packed, read_snippets
+from case_jax.data.sources import Source
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.data.thumos import load_dataset, write_dataset
 from case_jax.errors import InputError
@@ -51,16 +52,16 @@ def test_feature_files_are_a_mapping_of_memory_maps(files, arrays):
 
 
 def test_feature_files_are_small_to_send(files, arrays):
-    np.save(files[2].paths["rgb"], np.zeros((9, 10_000), np.float32))
+    np.save(files[2].sources["rgb"].path, np.zeros((9, 10_000), np.float32))
     sent = pickle.dumps(files[2])
     assert len(sent) < 1000
     received = pickle.loads(sent)
-    assert received.paths == files[2].paths
+    assert received.sources == files[2].sources
     np.testing.assert_array_equal(received["flow"], arrays[2]["flow"])
 
 
 def test_every_access_opens_the_file_anew(files):
-    path = files[0].paths["rgb"]
+    path = files[0].sources["rgb"].path
     np.save(path, np.full((6, 5), 7.0))
     assert (files[0]["rgb"] == 7).all()
     path.unlink()
@@ -74,7 +75,7 @@ def test_a_single_stream_of_any_numbers_is_found(tmp_path, dtype):
     widths = {}
     found = find_features(tmp_path, "v", ["acc"], widths)
     assert found["acc"].dtype == dtype
-    assert widths == {"acc": (2, tmp_path / "acc" / "v.npy")}
+    assert widths == {"acc": (2, Source(tmp_path / "acc" / "v.npy"))}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_a_single_stream_of_any_numbers_is_found(tmp_path, dtype):
     ],
 )
 def test_find_features_names_the_file(files, tmp_path, content, words):
-    widths = {"flow": (3, tmp_path / "flow" / "v0.npy")}
+    widths = {"flow": (3, Source(tmp_path / "flow" / "v0.npy"))}
     np.save(tmp_path / "flow" / "v0.npy", content)
     message = error_of(find_features, tmp_path, "v0", STREAMS, widths)
     assert message == f"{tmp_path}/flow/v0.npy: {words.format(tmp_path)}"
@@ -124,9 +125,9 @@ def test_read_packed_rounds_to_bfloat16(files, arrays):
 def test_read_packed_refuses_values_that_are_not_finite(files):
     broken = np.ones((9, 3), np.float32)
     broken[4, 2] = np.inf
-    np.save(files[2].paths["flow"], broken)
+    np.save(files[2].sources["flow"].path, broken)
     assert error_of(read_packed, files, STREAMS) == (
-        f"{files[2].paths['flow']}: snippet 4, channel 2 is inf; expected finite numbers"
+        f"{files[2].sources['flow'].path}: snippet 4, channel 2 is inf; expected finite numbers"
     )
 
 
@@ -142,7 +143,7 @@ def test_snippets_are_the_same_from_memory_and_from_disk(files, arrays, snippets
 
 
 def test_snippets_from_disk_are_float32(files):
-    np.save(files[0].paths["rgb"], np.arange(30, dtype=np.int64).reshape(6, 5))
+    np.save(files[0].sources["rgb"].path, np.arange(30, dtype=np.int64).reshape(6, 5))
     rows = read_snippets(files[0], "rgb", np.array([1]))
     assert rows.dtype == np.float32
     assert rows.tolist() == [[5, 6, 7, 8, 9]]
@@ -150,7 +151,7 @@ def test_snippets_from_disk_are_float32(files):
 
 @pytest.mark.parametrize("value, shown", [(np.nan, "nan"), (-np.inf, "-inf"), (1e300, "inf")])
 def test_a_snippet_on_disk_that_is_not_finite_is_named(files, value, shown):
-    path = files[2].paths["rgb"]
+    path = files[2].sources["rgb"].path
     broken = np.ones((9, 5))
     broken[6, 3] = value
     np.save(path, broken)

@@ -7,10 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from case_jax.data.files import read_features, read_json, read_names, write_text_atomically
+from case_jax.data.files import read_json, read_names, write_text_atomically
+from case_jax.data.sources import Source, read_source
 from case_jax.errors import InputError
 
 FEATURES = "expected a .npy file with a (snippets, channels) array of numbers"
+
+
+def read_features(path):
+    return read_source(Source(path))
 
 
 def assert_message(error, path, message):

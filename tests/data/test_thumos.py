@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from case_jax.data.feature_files import find_features
+from case_jax.data.sources import Source
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.data.thumos import (
     THUMOS14,
@@ -297,13 +298,13 @@ def test_an_unusable_feature_folder_is_named(folder):
 
 
 def test_known_widths_are_checked_and_extended(folder):
-    train, known = folder / "features" / "train", {"rgb": (16, "model.ckpt")}
+    train, known = folder / "features" / "train", {"rgb": (16, Source(Path("model.ckpt")))}
     with pytest.raises(InputError) as error:
         find_features(train, V0, ["rgb"], known)
     message = f"{{}}/{features(V0)}: has 8 channels; expected 16 as in model.ckpt"
     assert_message(error, folder, message)
     find_features(train, V0, ["flow"], known)
-    assert known["flow"] == (8, folder / features(V0, stream="flow"))
+    assert known["flow"] == (8, Source(folder / features(V0, stream="flow")))
 
 
 def test_a_place_that_cannot_be_written_is_named(small, tmp_path):

@@ -13,6 +13,14 @@ from case_jax.data.thumos import write_dataset
 from tests.conftest import ROOT
 
 SMALL = "--num_snippets=32 --hidden_dim=16 --num_clusters=4 --batch_size=4 --eval_every=2 --noreport".split()
+FILES = {
+    "config.json",
+    "metrics.jsonl",
+    "history.jsonl",
+    "checkpoints",
+    "predictions.json",
+    "events",
+}  # of a run
 
 
 class Trained(NamedTuple):

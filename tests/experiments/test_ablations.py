@@ -39,10 +39,10 @@ def test_what_is_made_is_what_there_is():
     assert [tuple(map(str, makers)) for makers in (TABLES, FIGURES, STUDIES)] == list(WANTED.values())
 
 
-def test_tables_are_printed_and_written(made):
+def test_tables_are_printed_and_written(made, small_dataset):
     workdir, stdout = made
     assert "Table 6: foreground probabilities at test time" in stdout
-    assert "4 test videos with" in stdout
+    assert f"test split of {small_dataset.name}, 4 videos with" in stdout
     assert "seeds 0 to 1, mean ± standard deviation" in stdout
     for name in ("table_1", "table_6", "figure_5", "figure_6"):
         for suffix in (".md", ".csv", ".json", *((".png", ".svg") if "figure" in name else ())):

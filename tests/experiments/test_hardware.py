@@ -12,7 +12,7 @@ import pytest
 
 from case_jax.workdir import Workdir
 from tests.conftest import ROOT
-from tests.experiments.conftest import SMALL, contents
+from tests.experiments.conftest import FILES, SMALL, contents
 from tests.experiments.test_thumos import _assert_same_run, _metrics, _table
 
 SEEDS = (4, 5, 6)
@@ -96,7 +96,7 @@ def test_one_of_many_seeds_is_its_own_run(trained, seeds):
     assert sorted(path.name for path in workdir.iterdir()) == ["seed_4", "seed_5", "seed_6"]
     for seed in SEEDS:
         names = {path.name for path in (workdir / f"seed_{seed}").iterdir()}
-        assert names == {"config.json", "metrics.jsonl", "checkpoints", "predictions.json", "events"}
+        assert names == FILES
         assert json.loads((workdir / f"seed_{seed}" / "config.json").read_text())["seed"] == seed
     assert_close_run(workdir / "seed_4", trained.workdir, rtol=1e-4)
     averages = {seed: [row["average"] for row in _metrics(workdir / f"seed_{seed}")] for seed in SEEDS}

@@ -15,7 +15,7 @@ from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.data.thumos import write_dataset
 from case_jax.workdir import Workdir
 from tests.conftest import ROOT
-from tests.experiments.conftest import SMALL, contents
+from tests.experiments.conftest import FILES, SMALL, contents
 
 TIOU = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
 BASELINE = ["--noscc", "--noccc", "--noclustering_assisted_testing"]
@@ -38,7 +38,7 @@ def test_training_says_what_runs(trained, small_dataset):
 
 def test_training_fills_the_workdir(trained):
     names = {path.name for path in trained.workdir.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "checkpoints", "predictions.json", "events"}
+    assert names == FILES
 
     config = json.loads((trained.workdir / "config.json").read_text())
     assert list(config) == ["method", "dataset", "stream_widths", "seed", "eval_every", "tiou"]

@@ -1,0 +1,296 @@
+"""ActivityNet v1.2 and v1.3, in the forms in which their annotations and features are found.
+
+    DATA_DIR/
+      <anything>.json              annotations, the official form or one object per video
+      features/...                 see below; or directly in DATA_DIR
+      split_train.txt, split_test.txt   optional: which videos, one name a line
+      dataset.json                 optional: what differs from 25 frames per second and 16 frames per snippet
+
+Features are one of
+    features/<stream>/<video>.npy (or .csv)         one file per video and stream
+    features/<part>/<stream>/<video>.npy (or .csv)  the same in parts, whatever their names
+    features/<stream>.h5 (or .hdf5)                 one data set per video in one file per stream
+    features/<video>.npy (or .csv)                  the streams side by side, each as wide as the others
+    features.h5 (or .hdf5)                          the same, one data set per video
+
+Videos may be named with or without the prefix "v_" anywhere. `dataset.json` may hold what it may hold in the
+THUMOS14 layout, "annotations" (the file's name, if there are several) and "rescaled" (true if all videos were
+rescaled to some number of snippets, so that time follows from the annotated durations).
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from case_jax.data.annotations import AnnotatedVideo, read_ground_truth
+from case_jax.data.dataset import Dataset, DatasetInfo, Split, Video
+from case_jax.data.feature_files import check_shapes, read_packed
+from case_jax.data.files import read_json, read_names
+from case_jax.data.names import find_name
+from case_jax.data.sources import HDF5, Source, hdf5_keys, open_source
+from case_jax.data.thumos import read_info
+from case_jax.errors import InputError
+
+__all__ = ["Found", "find_dataset", "find_sources", "load_activitynet"]
+
+_DEFAULT = DatasetInfo(classes=(), train_subset="training", test_subset="validation")
+_FILES = (".npy", ".csv")
+
+
+class Found(NamedTuple):
+    """A data set before its features are looked at."""
+
+    info: DatasetInfo
+    annotations_path: Path
+    database: dict[str, AnnotatedVideo]  # by the annotations' names
+    splits: dict[str, dict[str, AnnotatedVideo]]  # "train" and "test" -> annotated videos of it
+    sources: dict[str, dict[str, Source]]  # video, by the features' names -> stream -> where it is
+    repeated: tuple[str, ...]  # videos whose features are there more than once; the first ones are used
+
+
+def load_activitynet(
+    data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: str = "float32"
+) -> Dataset:
+    """Reads a data set and checks what will be used of it.
+
+    Videos without features or without annotations are left out and counted, in `Split.left_out`. Segments are
+    kept as they are annotated, as ActivityNet's evaluator keeps them: one of no length can never be found.
+
+    Args:
+        data_dir: folder in a form above.
+        in_memory: False to leave the features on disk, see `case_jax.data.thumos.load_dataset`.
+        dtype: "float32" or "bfloat16", of features in memory.
+
+    Returns:
+        `Dataset`; its classes are all labels of both splits, alphabetically, unless dataset.json names them.
+
+    Raises:
+        InputError: for a file that is missing, unreadable or of the wrong form, a split without videos, a
+            label that is no class, or features whose shapes do not fit together.
+    """
+    found = find_dataset(data_dir)
+    info = found.info
+    widths: dict[str, tuple[int, Source]] = {}
+
+    def load_split(name: str, subset: str) -> Split:
+        videos = found.splits[name]
+        annotated = {v: entry for v, entry in videos.items() if entry.annotations}
+        places = {v: find_name(v, found.sources) for v in annotated}
+        kept = {v: place for v, place in places.items() if place is not None}
+        if not kept:
+            raise InputError(
+                f"{data_dir}: has features of none of the {len(annotated):,} annotated videos of subset "
+                f"{subset!r}; expected names as in {found.annotations_path}, such as {next(iter(videos))}"
+            )
+        files = [check_shapes(found.sources[place], widths) for place in kept.values()]
+        for video in kept:
+            _check_video(video, annotated[video], found)
+        packed, features = read_packed(files, info.streams, dtype) if in_memory else (None, files)
+        return Split(
+            subset,
+            tuple(
+                Video(v, f, annotated[v].annotations, annotated[v].duration if info.rescaled else None)
+                for v, f in zip(kept, features)
+            ),
+            packed,
+            {
+                "without features": len(annotated) - len(kept),
+                "without annotations": len(videos) - len(annotated),
+            },
+        )
+
+    return Dataset(info, load_split("train", info.train_subset), load_split("test", info.test_subset))
+
+
+def find_dataset(data_dir: str | os.PathLike) -> Found:
+    """Reads the annotations and lists the features.
+
+    Raises:
+        InputError: as `load_activitynet`, but for the shapes of features.
+    """
+    data_dir = Path(data_dir)
+    if not data_dir.is_dir():
+        raise InputError(f"{data_dir}: no such folder; expected annotations and features in it")
+    settings = {}
+    if (data_dir / "dataset.json").exists():
+        settings = read_json(data_dir / "dataset.json")
+    info = read_info(data_dir, _DEFAULT, more=("annotations", "rescaled"))
+    info = _with_rescaled(data_dir / "dataset.json", settings, info)
+    path = _annotations_path(data_dir, settings)
+    database = read_ground_truth(path)
+    splits = {
+        "train": _of_split(data_dir, "train", info.train_subset, database, path),
+        "test": _of_split(data_dir, "test", info.test_subset, database, path),
+    }
+    if not info.classes:
+        labels = {a.label for split in splits.values() for v in split.values() for a in v.annotations}
+        info = _replace_classes(info, tuple(sorted(labels)), path)
+    sources, repeated = find_sources(data_dir, info.streams)
+    return Found(info, path, database, splits, sources, repeated)
+
+
+def find_sources(
+    data_dir: str | os.PathLike, streams: Sequence[str]
+) -> tuple[dict[str, dict[str, Source]], tuple[str, ...]]:
+    """Where the features of all videos are.
+
+    Args:
+        data_dir: folder in a form above.
+        streams: which streams.
+
+    Returns:
+        video -> stream -> `Source`, of videos that have all streams; and names that came up more than once.
+
+    Raises:
+        InputError: if no features are found, or files of several streams side by side do not divide evenly.
+    """
+    data_dir = Path(data_dir)
+    root = data_dir / "features" if (data_dir / "features").is_dir() else data_dir
+    repeated: list[str] = []
+    sources: dict[str, dict[str, Source]] = {}
+    for stream_sources in _parts(data_dir, root, streams):
+        for video, of_video in stream_sources.items():
+            if find_name(video, sources) is not None:
+                repeated.append(video)
+            else:
+                sources[video] = of_video
+    if not sources:
+        names = " and ".join(f"{stream}/<video>.npy" for stream in streams)
+        raise InputError(f"{root}: holds no features; expected {names}, <video>.npy, .csv or HDF5 files")
+    return sources, tuple(repeated)
+
+
+def _parts(data_dir: Path, root: Path, streams: Sequence[str]) -> Iterator[dict[str, dict[str, Source]]]:
+    """The features of each part of a data set, in the first of the forms that is there."""
+    inside = sorted(path for path in root.iterdir() if path.is_dir() and path.name not in streams)
+    folders = [root, *inside]
+    folders = [folder for folder in folders if all((folder / stream).is_dir() for stream in streams)]
+    if folders:
+        for folder in folders:
+            yield _complete({stream: _files_in(folder / stream) for stream in streams})
+        return
+    per_stream = {stream: _hdf5_named(root, stream) for stream in streams}
+    if all(per_stream.values()):
+        yield _complete({stream: _sets_in(path) for stream, path in per_stream.items()})
+        return
+    together = _hdf5_named(data_dir, "features") or _hdf5_named(root, "features")
+    side_by_side = _sets_in(together) if together else _files_in(root)
+    if side_by_side:
+        yield _divide(side_by_side, streams)
+
+
+def _complete(per_stream: Mapping[str, Mapping[str, Source]]) -> dict[str, dict[str, Source]]:
+    """Videos that all streams have; a stream may name them with and another without the prefix."""
+    first, *others = per_stream
+    found = {}
+    for video, source in per_stream[first].items():
+        names = {stream: find_name(video, per_stream[stream]) for stream in others}
+        if None not in names.values():
+            found[video] = {first: source} | {stream: per_stream[stream][n] for stream, n in names.items()}
+    return found
+
+
+def _divide(files: Mapping[str, Source], streams: Sequence[str]) -> dict[str, dict[str, Source]]:
+    """Streams that stand side by side in one array, each as wide as the others."""
+    if len(streams) == 1:
+        return {video: {streams[0]: source} for video, source in files.items()}
+    first = next(iter(files.values()))
+    width, rest = divmod(open_source(first).shape[1], len(streams))
+    if rest:
+        raise InputError(
+            f"{first}: has {width * len(streams) + rest} channels; expected a multiple of {len(streams)}, "
+            f"for the streams {', '.join(streams)} side by side"
+        )
+    columns = {stream: (i * width, (i + 1) * width) for i, stream in enumerate(streams)}
+    return {
+        video: {stream: source._replace(columns=part) for stream, part in columns.items()}
+        for video, source in files.items()
+    }
+
+
+def _files_in(folder: Path) -> dict[str, Source]:
+    return {path.stem: Source(path) for path in sorted(folder.iterdir()) if path.suffix in _FILES}
+
+
+def _sets_in(path: Path) -> dict[str, Source]:
+    return {key: Source(path, key) for key in hdf5_keys(path)}
+
+
+def _hdf5_named(folder: Path, name: str) -> Path | None:
+    return next((folder / f"{name}{s}" for s in HDF5 if (folder / f"{name}{s}").is_file()), None)
+
+
+def _annotations_path(data_dir: Path, settings: Mapping) -> Path:
+    named = settings.get("annotations")
+    if named is not None:
+        if not isinstance(named, str) or Path(named).name != named:
+            raise InputError(
+                f"{data_dir / 'dataset.json'}: 'annotations' is {named!r}; expected the name of a file "
+                "beside it"
+            )
+        return data_dir / named
+    found = sorted(path for path in data_dir.glob("*.json") if path.name != "dataset.json")
+    if len(found) != 1:
+        names = f" ({', '.join(path.name for path in found[:4])})" if found else ""
+        raise InputError(
+            f"{data_dir}: holds {len(found)} .json files{names}; expected one with annotations, or its name "
+            "as 'annotations' in dataset.json"
+        )
+    return found[0]
+
+
+def _of_split(
+    data_dir: Path, name: str, subset: str, database: Mapping[str, AnnotatedVideo], path: Path
+) -> dict[str, AnnotatedVideo]:
+    """The videos of a split: those of the subset, or those that the split's file names."""
+    names_path = data_dir / f"split_{name}.txt"
+    if not names_path.exists():
+        videos = {video: entry for video, entry in database.items() if entry.subset == subset}
+        if not videos:
+            known = ", ".join(sorted({repr(v.subset) for v in database.values()})) or "none"
+            raise InputError(
+                f"{path}: has no video of subset {subset!r}, only of {known}; expected some, or "
+                f"{names_path.name} beside it"
+            )
+        return videos
+    videos = {}
+    for video in read_names(names_path):
+        known = find_name(video, database)
+        if known is None:
+            raise InputError(f"{path}: has no video {video!r}; expected all of {names_path}")
+        if database[known].subset not in ("", subset):
+            raise InputError(
+                f"{path}: video {known!r} is of subset {database[known].subset!r}; expected {subset!r} "
+                f"because {names_path} lists it"
+            )
+        videos[known] = database[known]
+    return videos
+
+
+def _check_video(video: str, entry: AnnotatedVideo, found: Found) -> None:
+    for annotation in entry.annotations:
+        if annotation.label not in found.info.classes:
+            raise InputError(
+                f"{found.annotations_path}: video {video!r} has label {annotation.label!r}; expected one of "
+                f"the {len(found.info.classes)} classes in dataset.json"
+            )
+    if found.info.rescaled and not entry.duration:
+        raise InputError(
+            f"{found.annotations_path}: video {video!r} has no duration; expected one, since features are "
+            "rescaled"
+        )
+
+
+def _with_rescaled(path: Path, settings: Mapping, info: DatasetInfo) -> DatasetInfo:
+    rescaled = settings.get("rescaled", False)
+    if not isinstance(rescaled, bool):
+        raise InputError(f"{path}: 'rescaled' is {rescaled!r}; expected true or false")
+    return dataclasses.replace(info, rescaled=rescaled)
+
+
+def _replace_classes(info: DatasetInfo, classes: tuple[str, ...], path: Path) -> DatasetInfo:
+    if not classes:
+        raise InputError(f"{path}: annotates no action in the videos of either split; expected some")
+    return dataclasses.replace(info, classes=classes)
