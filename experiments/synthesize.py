@@ -1,15 +1,17 @@
-"""Writes the embedded synthetic data set to disk, in the THUMOS14 layout.
+"""Writes the embedded synthetic data set to disk, in the THUMOS14 layout or ActivityNet's.
 
 python -m experiments.synthesize --output=D
 """
 
 from absl import flags
 
+from case_jax.data.activitynet import write_activitynet
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.data.thumos import write_dataset
 from experiments import cli
 
 flags.DEFINE_string("output", None, "folder to write")
+flags.DEFINE_enum("layout", "thumos14", ["thumos14", "activitynet"], "how to lay the files out")
 flags.DEFINE_integer("seed", 0, "everything follows from it", lower_bound=0)
 flags.DEFINE_integer("num_train", SyntheticSpec.num_train, "training videos", lower_bound=1)
 flags.DEFINE_integer("num_test", SyntheticSpec.num_test, "test videos", lower_bound=1)
@@ -20,7 +22,8 @@ def main() -> None:
     output = cli.require("output", "a folder to write")
     spec = SyntheticSpec(num_train=FLAGS.num_train, num_test=FLAGS.num_test)
     dataset = make_synthetic_dataset(FLAGS.seed, spec)
-    write_dataset(dataset, output)
+    write = write_dataset if FLAGS.layout == "thumos14" else write_activitynet
+    write(dataset, output)
     print(
         f"{len(dataset.train.videos)} training and {len(dataset.test.videos)} test videos of synthetic "
         f"features (no real video): {output}"

@@ -76,3 +76,26 @@ def test_gradients_against_finite_differences(batch, name):
         direction = jnp.asarray(np.random.default_rng(2).standard_normal(at.shape))
         slope = (function(at + 1e-6 * direction) - function(at - 1e-6 * direction)) / 2e-6
         np.testing.assert_allclose(jnp.sum(jax.grad(function)(at) * direction), slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize("num_classes", [100, 200])
+def test_video_loss_does_not_shrink_with_the_number_of_classes(num_classes):
+    # Classes that nobody confuses with the true one add nothing, and take nothing away.
+    keys = jax.random.split(jax.random.key(0), 2)
+    cas = jax.random.normal(keys[0], (3, 8, 5))
+    selected = labeling.top_k_mask(jax.random.normal(keys[1], (3, 8, 5)), 2)
+    labels = jnp.eye(5)[:3]
+    more = ((0, 0), (0, 0), (0, num_classes - 5))
+    padded = jnp.pad(cas, more, constant_values=-1e4)
+    padded_selected = jnp.pad(selected, more).at[:, :2, 5:].set(True)
+    padded_labels = jnp.pad(labels, more[1:])
+    few, many = (
+        jax.value_and_grad(losses.video_loss)(*arguments)
+        for arguments in ((cas, selected, labels), (padded, padded_selected, padded_labels))
+    )
+    np.testing.assert_allclose(many[0], few[0], rtol=1e-6)
+    np.testing.assert_allclose(many[1][..., :5], few[1], atol=1e-7)
+    np.testing.assert_array_equal(many[1][..., 5:], 0)
+    # Where nothing is known, every class added makes it a little harder, by the logarithm only.
+    nothing = losses.video_loss(jnp.zeros_like(padded), padded_selected, padded_labels)
+    np.testing.assert_allclose(nothing, np.log(num_classes), rtol=1e-6)

@@ -18,10 +18,12 @@ COMMANDS = [
 BY_CI = ("make demo", "make test", "source .venv/bin/activate")  # .ci/run runs the first two
 STEP = "--num_snippets=32 --hidden_dim=16 --num_clusters=4 --batch_size=4"
 SHORT = {
-    "experiments.synthesize": "--num_train=4 --num_test=2",
+    "experiments.synthesize": "--num_train=6 --num_test=2",
     "experiments.thumos": f"{STEP} --num_steps=2",
     "experiments.localize": "",
     "experiments.evaluate": "",
+    "experiments.activitynet": f"{STEP} --num_steps=2 --eval_every=2 --num_workers=0",
+    "experiments.check_data": "",
     "experiments.ablations": f"{STEP} --num_steps=2 --eval_every=2 --num_seeds=1",
 }
 
@@ -52,7 +54,7 @@ def test_commands_run_in_order(folder, environment, free_port):
         short = re.sub(
             r"\S*python( -m (\S+)(?: --\S+)*)", lambda m: f"{sys.executable}{m[1]} {SHORT[m[2]]}", command
         )
-        short = re.sub(r"=(D|W|S|M|A|detections\.json)(?=[/\s]|$)", rf"={folder}/\1", short)
+        short = re.sub(r"=(D|W|S|M|A|N|V|detections\.json)(?=[/\s]|$)", rf"={folder}/\1", short)
         short = short.replace("=runs/", f"={folder}/").replace("localhost:12345", f"localhost:{free_port}")
         short = short.replace("& done; wait", "& done; wait -n && wait -n")  # so that a failure is seen
         ended = subprocess.run(
@@ -61,7 +63,7 @@ def test_commands_run_in_order(folder, environment, free_port):
         assert ended.returncode == 0, f"{command}\n{ended.stderr[-2000:]}"
     for name in ("A/table_3.md", "ablations/table_6.md"):
         assert (folder / name).stat().st_size > 500
-    for workdir in ("W", "S/seed_2", "M"):
+    for workdir in ("W", "S/seed_2", "M", "V"):
         report = (folder / workdir / "report.html").read_text()
         assert len(report) > 10_000
         assert "synthetic_test" in report

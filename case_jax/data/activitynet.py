@@ -19,21 +19,24 @@ rescaled to some number of snippets, so that time follows from the annotated dur
 """
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from case_jax.data.annotations import AnnotatedVideo, read_ground_truth
 from case_jax.data.dataset import Dataset, DatasetInfo, Split, Video
 from case_jax.data.feature_files import check_shapes, read_packed
-from case_jax.data.files import read_json, read_names
+from case_jax.data.files import read_json, read_names, write_features, write_text_atomically
 from case_jax.data.names import find_name
 from case_jax.data.sources import HDF5, Source, hdf5_keys, open_source
 from case_jax.data.thumos import read_info
 from case_jax.errors import InputError
 
-__all__ = ["Found", "find_dataset", "find_sources", "load_activitynet"]
+__all__ = ["Found", "find_dataset", "find_sources", "load_activitynet", "write_activitynet"]
 
 _DEFAULT = DatasetInfo(classes=(), train_subset="training", test_subset="validation")
 _FILES = (".npy", ".csv")
@@ -102,6 +105,39 @@ def load_activitynet(
         )
 
     return Dataset(info, load_split("train", info.train_subset), load_split("test", info.test_subset))
+
+
+def write_activitynet(dataset: Dataset, data_dir: str | os.PathLike) -> None:
+    """Writes a data set in ActivityNet's official form, one .npy file per video and stream.
+
+    Args:
+        dataset: what to write.
+        data_dir: folder, made if needed; files of the same names are replaced.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    data_dir, info = Path(data_dir), dataset.info
+    database = {}
+    for subset, split in ((_DEFAULT.train_subset, dataset.train), (_DEFAULT.test_subset, dataset.test)):
+        for video in split.videos:
+            for stream in info.streams:
+                path = data_dir / "features" / stream / f"v_{video.name}.npy"
+                write_features(path, np.asarray(video.features[stream]))
+            database[video.name] = {
+                "subset": subset,
+                "duration": video.seconds(info),
+                "annotations": [{"label": a.label, "segment": [a.start, a.end]} for a in video.annotations],
+            }
+    content = {"version": "case_jax", "taxonomy": [], "database": database}
+    write_text_atomically(data_dir / "activity_net.json", json.dumps(content))
+    if (info.frames_per_second, info.frames_per_snippet) != (25.0, 16.0) or info.streams != _DEFAULT.streams:
+        facts = {
+            "streams": info.streams,
+            "frames_per_second": info.frames_per_second,
+            "frames_per_snippet": info.frames_per_snippet,
+        }
+        write_text_atomically(data_dir / "dataset.json", json.dumps(facts, indent=1))
 
 
 def find_dataset(data_dir: str | os.PathLike) -> Found:

@@ -165,13 +165,13 @@ def _tally_annotations(found: Found, tally: _Tally) -> None:
         for name, entry in found.splits[split].items():
             for a in entry.annotations:
                 with_video[split].add(a.label)
-                where = f"{name} [{a.start:g}, {a.end:g}]"
+                where = f"{name} [{a.start}, {a.end}]"
                 if a.label not in classes:
                     tally.add("labels that are no class", split, f"{name}: {a.label}")
                 if a.end <= a.start:
                     tally.add("segments of no length", split, where)
                 elif entry.duration is not None and a.end > entry.duration:
-                    tally.add("segments beyond the video", split, f"{where} of {entry.duration:g} s")
+                    tally.add("segments beyond the video", split, f"{where} of {entry.duration} s")
             if found.info.rescaled and entry.annotations and not entry.duration:
                 tally.add("no duration, though rescaled", split, name)
     for label in found.info.classes:

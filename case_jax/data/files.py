@@ -1,5 +1,6 @@
 """Reading what users hand over, and writing so that nothing is ever half-written."""
 
+import io
 import json
 import os
 import tempfile
@@ -21,6 +22,7 @@ __all__ = [
     "read_names",
     "read_text",
     "write_atomically",
+    "write_features",
     "write_text_atomically",
 ]
 
@@ -147,6 +149,13 @@ def check_finite(features: np.ndarray, path: str | os.PathLike, snippets: np.nda
         raise InputError(
             f"{path}: snippet {snippet}, channel {column} is {features[row, column]}; expected finite numbers"
         )
+
+
+def write_features(path: str | os.PathLike, features: np.ndarray) -> None:
+    """Writes an array as a .npy file, as `write_atomically`."""
+    buffer = io.BytesIO()
+    np.save(buffer, features)
+    write_atomically(path, buffer.getvalue())
 
 
 def write_text_atomically(path: str | os.PathLike, text: str) -> None:

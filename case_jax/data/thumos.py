@@ -24,6 +24,7 @@ from case_jax.data.feature_files import find_features, read_packed
 from case_jax.data.files import (
     read_json,
     read_names,
+    write_features,
     write_text_atomically,
 )
 from case_jax.errors import InputError
@@ -191,16 +192,11 @@ def write_dataset(dataset: Dataset, data_dir: str | os.PathLike) -> None:
     database = {}
     for folder, split in (("train", dataset.train), ("test", dataset.test)):
         for stream in info.streams:
-            try:
-                (data_dir / "features" / folder / stream).mkdir(parents=True, exist_ok=True)
-                for video in split.videos:
-                    path = data_dir / "features" / folder / stream / f"{video.name}.npy"
-                    beside = path.with_suffix(".part")
-                    with open(beside, "wb") as file:
-                        np.save(file, video.features[stream])
-                    beside.replace(path)
-            except OSError as error:
-                raise InputError(f"{data_dir}: cannot be written ({error.strerror})") from None
+            for video in split.videos:
+                write_features(
+                    data_dir / "features" / folder / stream / f"{video.name}.npy",
+                    np.asarray(video.features[stream]),
+                )
         for video in split.videos:
             database[video.name] = {
                 "subset": split.subset,

@@ -15,6 +15,10 @@ COMMANDS = {
     "localize": "--repeats=1 --num_videos=3 --width=4 --peers=loops",
     "evaluate": "--repeats=1 --num_videos=3",
     "end_to_end": f"{SMALL_STEP} --fraction=0.002 --eval_every=4 --num_train=6 --num_test=3 --nopeer",
+    "feeding": "--num_videos=4 --batch_size=4 --num_snippets=8 --hidden_dim=8 --width=6 --steps=2 "
+    "--num_workers=0",
+    "activitynet": "--folder={folder} --num_train=80 --num_test=20 --num_classes=3 --width=6 --steps=2 "
+    "--flags=--num_snippets=8,--hidden_dim=8,--num_clusters=4,--noreport,--num_workers=0",
     "scaling": "--repeats=1 --rows=100,200 --columns=4,8 --snippets=8,16 --videos=1,2 --devices=1 --width=4",
 }
 
@@ -31,8 +35,8 @@ def run(name, *flags, environment):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_benchmark_prints_a_table_and_last_a_json_line(name, environment):
-    ended = run(name, *COMMANDS[name].split(), environment=environment)
+def test_benchmark_prints_a_table_and_last_a_json_line(name, environment, tmp_path):
+    ended = run(name, *COMMANDS[name].format(folder=tmp_path).split(), environment=environment)
     assert ended.returncode == 0, ended.stderr
     header, rule, *rows, last = ended.stdout.splitlines()
     assert set(rule) == {"-"}
@@ -44,6 +48,10 @@ def test_benchmark_prints_a_table_and_last_a_json_line(name, environment):
     assert line["ours_s"] > 0
     if line["peer_s"] is not None:
         assert line["ratio"] == pytest.approx(line["ours_s"] / line["peer_s"])
+    if name == "activitynet":
+        assert min(line["peak_bytes"], line["peak_bytes_of_a_tenth"]) > 100e6
+    if name == "feeding":
+        assert 0 < line["waiting_share"] < 1
     if name == "train_step":
         assert line["gemm_fraction"] == pytest.approx(line["gemm_s"] / line["ours_s"])
         assert line["dispatch_fraction"] == pytest.approx(line["dispatch_s"] / (2 * line["ours_s"]))

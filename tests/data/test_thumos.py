@@ -311,7 +311,8 @@ def test_a_place_that_cannot_be_written_is_named(small, tmp_path):
     (tmp_path / "data").write_text("")
     with pytest.raises(InputError) as error:
         write_dataset(small, tmp_path / "data")
-    assert_message(error, tmp_path, "{}/data: cannot be written (Not a directory)")
+    message = "{}/data/features/train/rgb/synthetic_train_0000.npy: cannot be written (Not a directory)"
+    assert_message(error, tmp_path, message)
 
 
 def test_needs_no_jax():

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from case_jax.data.activitynet import load_activitynet
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.data.thumos import load_dataset
 from tests.experiments.conftest import contents
@@ -27,11 +28,27 @@ def test_writes_the_embedded_data_set(tmp_path, succeed):
                 np.testing.assert_array_equal(video.features[stream], expected_video.features[stream])
 
 
+def test_writes_it_in_the_form_of_activitynet(tmp_path, succeed):
+    succeed("synthesize", f"--output={tmp_path}", "--num_train=7", "--num_test=2", "--layout=activitynet")
+    assert (tmp_path / "features" / "rgb" / "v_synthetic_train_0000.npy").exists()
+    written = load_activitynet(tmp_path)
+    expected = make_synthetic_dataset(0, SyntheticSpec(num_train=7, num_test=2))
+    assert written.info.classes == expected.info.classes
+    for split, expected_split in ((written.train, expected.train), (written.test, expected.test)):
+        for video, expected_video in zip(split.videos, expected_split.videos, strict=True):
+            assert (video.name, video.annotations) == (expected_video.name, expected_video.annotations)
+            np.testing.assert_array_equal(video.features["flow"], expected_video.features["flow"])
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [
         ([], "--output: is missing; expected a folder to write"),
-        (["--output={folder}/file/data"], "{folder}/file/data: cannot be written (Not a directory)"),
+        (
+            ["--output={folder}/file/data"],
+            "{folder}/file/data/features/train/rgb/synthetic_train_0000.npy: cannot be written "
+            "(Not a directory)",
+        ),
     ],
 )
 def test_errors(flags, message, fail, tmp_path):
