@@ -124,11 +124,7 @@ def write_activitynet(dataset: Dataset, data_dir: str | os.PathLike) -> None:
             for stream in info.streams:
                 path = data_dir / "features" / stream / f"v_{video.name}.npy"
                 write_features(path, np.asarray(video.features[stream]))
-            database[video.name] = {
-                "subset": subset,
-                "duration": video.seconds(info),
-                "annotations": [{"label": a.label, "segment": [a.start, a.end]} for a in video.annotations],
-            }
+        database |= split.database(subset, info)
     content = {"version": "case_jax", "taxonomy": [], "database": database}
     write_text_atomically(data_dir / "activity_net.json", json.dumps(content))
     if (info.frames_per_second, info.frames_per_snippet) != (25.0, 16.0) or info.streams != _DEFAULT.streams:

@@ -103,6 +103,17 @@ class Split:
             row[[index[a.label] for a in video.annotations]] = 1
         return labels
 
+    def database(self, subset: str, info: DatasetInfo) -> dict[str, dict]:
+        """Video name -> what ActivityNet's annotation files say of it."""
+        return {
+            video.name: {
+                "subset": subset,
+                "duration": video.seconds(info),
+                "annotations": as_entries(video.annotations),
+            }
+            for video in self.videos
+        }
+
     def ground_truth(self) -> dict[str, list[dict]]:
         """Video name -> [{"label", "segment"}], as `case_jax.localization.detection_map` takes it."""
         return {video.name: as_entries(video.annotations) for video in self.videos}

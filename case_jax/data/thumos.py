@@ -197,12 +197,7 @@ def write_dataset(dataset: Dataset, data_dir: str | os.PathLike) -> None:
                     data_dir / "features" / folder / stream / f"{video.name}.npy",
                     np.asarray(video.features[stream]),
                 )
-        for video in split.videos:
-            database[video.name] = {
-                "subset": split.subset,
-                "duration": video.num_snippets * info.seconds_per_snippet,
-                "annotations": [{"label": a.label, "segment": [a.start, a.end]} for a in video.annotations],
-            }
+        database |= split.database(split.subset, info)
         names = "".join(f"{video.name}\n" for video in split.videos)
         write_text_atomically(data_dir / f"split_{folder}.txt", names)
     write_text_atomically(data_dir / "gt.json", json.dumps({"database": database}))

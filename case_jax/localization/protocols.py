@@ -123,13 +123,7 @@ def thumos14_map(
         above = np.nextafter(thresholds, np.inf)  # the least tIoU that is higher
         hit = match(truth, truth_label, detections, label, above)
     counted = hit | ~_touches(detections, ambiguous)
-    per_class = np.array(
-        [
-            [_mean_precision(h[of_class][c[of_class]], count) for h, c in zip(hit, counted)]
-            for of_class, count in zip(class_slices(label, len(classes)), np.bincount(truth_label))
-        ]
-    )
-    return DetectionMap(thresholds, tuple(classes.tolist()), per_class)
+    return _as_map(thresholds, classes, truth_label, label, hit, counted)
 
 
 def wtalc_map(
@@ -176,13 +170,7 @@ def wtalc_map(
     kept = ~_touches(detections, ambiguous)
     detections, label = Segments(*(column[kept] for column in detections)), label[kept]
     hit = match(truth, truth_label, detections, label, thresholds)
-    per_class = np.array(
-        [
-            [_mean_precision(row[of_class], count) for row in hit]
-            for of_class, count in zip(class_slices(label, len(classes)), np.bincount(truth_label))
-        ]
-    )
-    return DetectionMap(thresholds, tuple(classes.tolist()), per_class)
+    return _as_map(thresholds, classes, truth_label, label, hit, np.ones_like(hit))
 
 
 def _prepare(
@@ -223,6 +211,24 @@ def _taken(
             free[d] = False
             served = i
     return ~free
+
+
+def _as_map(
+    thresholds: np.ndarray,
+    classes: np.ndarray,
+    truth_label: np.ndarray,
+    label: np.ndarray,
+    hit: np.ndarray,
+    counted: np.ndarray,
+) -> DetectionMap:
+    """AP from (Q, D) true positives in rank order, of the detections that count."""
+    per_class = np.array(
+        [
+            [_mean_precision(h[of_class][c[of_class]], count) for h, c in zip(hit, counted)]
+            for of_class, count in zip(class_slices(label, len(classes)), np.bincount(truth_label))
+        ]
+    )
+    return DetectionMap(thresholds, tuple(classes.tolist()), per_class)
 
 
 def _mean_precision(hit: np.ndarray, instances: int) -> float:
