@@ -4,6 +4,7 @@ python -m experiments.evaluate --ground_truth=gt.json --predictions=p.json --sub
 """
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import get_args
@@ -49,6 +50,9 @@ def main() -> None:
     truth_path = cli.require("ground_truth", "the path of a ground-truth file")
     predictions_path = cli.require("predictions", "the path of a prediction file")
     thresholds = cli.tiou_from_flags()
+    for name in ("seconds_per_snippet", "max_proposals"):
+        if not math.isfinite(FLAGS[name].value):
+            raise InputError(f"--{name}: is {FLAGS[name].value}; expected a finite number")
     if FLAGS.ambiguous and (FLAGS.protocol == "activitynet" or FLAGS.metric == "ar"):
         raise InputError(
             "--ambiguous: is given; expected --metric=map and another --protocol than activitynet"
@@ -65,13 +69,9 @@ def main() -> None:
 
     began = time.perf_counter()
     if FLAGS.metric == "ar":
-        if not found.label.size:
-            raise InputError(
-                f"{predictions_path}: has no detection in subset {FLAGS.subset!r}; expected some"
-            )
-        result = average_recall(truth_segments, found, thresholds, max_proposals=FLAGS.max_proposals)
+        result = _recall(truth_segments, found, thresholds, predictions_path)
     else:
-        result = _map(truth_segments, found, thresholds, truth_path)
+        result = _map(truth_segments, found, thresholds, database, truth_path)
     seconds = time.perf_counter() - began
     if FLAGS.json:
         print(json.dumps(_recall_as_json(result) if FLAGS.metric == "ar" else _as_json(result)))
@@ -115,8 +115,14 @@ def _predictions(path: str, database: Mapping[str, AnnotatedVideo], truth_path: 
     return predictions
 
 
-def _map(truth: Segments, found: Segments, thresholds: Sequence[float], truth_path: str) -> DetectionMap:
-    ambiguous = make_segments(read_intervals(FLAGS.ambiguous)) if FLAGS.ambiguous else None
+def _map(
+    truth: Segments,
+    found: Segments,
+    thresholds: Sequence[float],
+    database: Mapping[str, AnnotatedVideo],
+    truth_path: str,
+) -> DetectionMap:
+    ambiguous = make_segments(_ambiguous(database)) if FLAGS.ambiguous else None
     try:
         return map_by_protocol(
             FLAGS.protocol,
@@ -130,6 +136,18 @@ def _map(truth: Segments, found: Segments, thresholds: Sequence[float], truth_pa
         raise InputError(
             f"{truth_path}: subset {FLAGS.subset!r} has only 'Ambiguous' annotations; expected others"
         ) from None
+
+
+def _ambiguous(database: Mapping[str, AnnotatedVideo]) -> dict[str, list[dict]]:
+    """The intervals of --ambiguous under the ground truth's names; those of other videos do not matter."""
+    intervals = read_intervals(FLAGS.ambiguous)
+    named = {find_name(video, database): entries for video, entries in intervals.items()}
+    named.pop(None, None)
+    if not named:
+        raise InputError(
+            f"{FLAGS.ambiguous}: names no video of the ground truth; expected some of its videos"
+        )
+    return named
 
 
 def _recall(truth: Segments, found: Segments, thresholds: Sequence[float], path: str) -> RecallCurve:

@@ -43,6 +43,7 @@ def folder(tmp_path_factory):
 
 
 def test_commands_run_in_order(folder, environment, free_port):
+    (folder / "ambiguous_test.txt").write_text("synthetic_test_0000 0.0 1.0\n")
     # The commands name files relative to the checkout; only the data, the workdirs and outputs move.
     for command in COMMANDS:
         if command in BY_CI or command.startswith("python -m benchmarks."):
@@ -54,7 +55,9 @@ def test_commands_run_in_order(folder, environment, free_port):
         short = re.sub(
             r"\S*python( -m (\S+)(?: --\S+)*)", lambda m: f"{sys.executable}{m[1]} {SHORT[m[2]]}", command
         )
-        short = re.sub(r"=(D|W|S|M|A|N|V|detections\.json)(?=[/\s]|$)", rf"={folder}/\1", short)
+        short = re.sub(
+            r"=(D|W|S|M|A|N|V|detections\.json|ambiguous_test\.txt)(?=[/\s]|$)", rf"={folder}/\1", short
+        )
         short = short.replace("=runs/", f"={folder}/").replace("localhost:12345", f"localhost:{free_port}")
         short = short.replace("& done; wait", "& done; wait -n && wait -n")  # so that a failure is seen
         ended = subprocess.run(

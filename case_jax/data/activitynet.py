@@ -159,18 +159,22 @@ def find_dataset(data_dir: str | os.PathLike) -> Found:
     if not info.classes:
         labels = {a.label for split in splits.values() for v in split.values() for a in v.annotations}
         info = _replace_classes(info, tuple(sorted(labels)), path)
-    sources, repeated = find_sources(data_dir, info.streams)
+    twice = sorted(set(splits["train"]) & set(splits["test"]))
+    if twice:
+        raise InputError(f"{data_dir}: video {twice[0]!r} is in both splits; expected it in one")
+    sources, repeated = find_sources(data_dir, info.streams, rescaled=info.rescaled)
     return Found(info, path, database, splits, sources, repeated)
 
 
 def find_sources(
-    data_dir: str | os.PathLike, streams: Sequence[str]
+    data_dir: str | os.PathLike, streams: Sequence[str], *, rescaled: bool = False
 ) -> tuple[dict[str, dict[str, Source]], tuple[str, ...]]:
     """Where the features of all videos are.
 
     Args:
         data_dir: folder in a form above.
         streams: which streams.
+        rescaled: whether all videos were rescaled to some number of snippets.
 
     Returns:
         video -> stream -> `Source`, of videos that have all streams; and names that came up more than once.
@@ -182,8 +186,8 @@ def find_sources(
     root = data_dir / "features" if (data_dir / "features").is_dir() else data_dir
     repeated: list[str] = []
     sources: dict[str, dict[str, Source]] = {}
-    for stream_sources in _parts(data_dir, root, streams):
-        for video, of_video in stream_sources.items():
+    for part in _parts(data_dir, root, streams, repeated, rescaled):
+        for video, of_video in part.items():
             if find_name(video, sources) is not None:
                 repeated.append(video)
             else:
@@ -194,21 +198,33 @@ def find_sources(
     return sources, tuple(repeated)
 
 
-def _parts(data_dir: Path, root: Path, streams: Sequence[str]) -> Iterator[dict[str, dict[str, Source]]]:
+def _parts(
+    data_dir: Path, root: Path, streams: Sequence[str], repeated: list[str], rescaled: bool
+) -> Iterator[dict[str, dict[str, Source]]]:
     """The features of each part of a data set, in the first of the forms that is there."""
+
+    def files_in(folder: Path) -> dict[str, Source]:
+        found: dict[str, Source] = {}
+        for suffix in _FILES:
+            for path in sorted(folder.glob(f"*{suffix}")):
+                if path.stem in found:
+                    repeated.append(path.stem)
+                found.setdefault(path.stem, Source(path, rescaled=rescaled))
+        return found
+
     inside = sorted(path for path in root.iterdir() if path.is_dir() and path.name not in streams)
     folders = [root, *inside]
     folders = [folder for folder in folders if all((folder / stream).is_dir() for stream in streams)]
     if folders:
         for folder in folders:
-            yield _complete({stream: _files_in(folder / stream) for stream in streams})
+            yield _complete({stream: files_in(folder / stream) for stream in streams})
         return
     per_stream = {stream: _hdf5_named(root, stream) for stream in streams}
     if all(per_stream.values()):
         yield _complete({stream: _sets_in(path) for stream, path in per_stream.items()})
         return
     together = _hdf5_named(data_dir, "features") or _hdf5_named(root, "features")
-    side_by_side = _sets_in(together) if together else _files_in(root)
+    side_by_side = _sets_in(together) if together else files_in(root)
     if side_by_side:
         yield _divide(side_by_side, streams)
 
@@ -235,15 +251,12 @@ def _divide(files: Mapping[str, Source], streams: Sequence[str]) -> dict[str, di
             f"{first}: has {width * len(streams) + rest} channels; expected a multiple of {len(streams)}, "
             f"for the streams {', '.join(streams)} side by side"
         )
-    columns = {stream: (i * width, (i + 1) * width) for i, stream in enumerate(streams)}
+    total = width * len(streams)
+    columns = {stream: (i * width, (i + 1) * width, total) for i, stream in enumerate(streams)}
     return {
         video: {stream: source._replace(columns=part) for stream, part in columns.items()}
         for video, source in files.items()
     }
-
-
-def _files_in(folder: Path) -> dict[str, Source]:
-    return {path.stem: Source(path) for path in sorted(folder.iterdir()) if path.suffix in _FILES}
 
 
 def _sets_in(path: Path) -> dict[str, Source]:
@@ -296,6 +309,10 @@ def _of_split(
             raise InputError(
                 f"{path}: video {known!r} is of subset {database[known].subset!r}; expected {subset!r} "
                 f"because {names_path} lists it"
+            )
+        if known in videos:
+            raise InputError(
+                f"{names_path}: names {known!r} with and without the prefix v_; expected it once"
             )
         videos[known] = database[known]
     return videos

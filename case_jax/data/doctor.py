@@ -2,13 +2,13 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from case_jax.data.activitynet import Found, find_dataset, find_sources
+from case_jax.data.activitynet import find_dataset
 from case_jax.data.annotations import AnnotatedVideo, read_ground_truth
 from case_jax.data.dataset import DatasetInfo
 from case_jax.data.files import read_names
@@ -50,6 +50,26 @@ class Diagnosis(NamedTuple):
         return any(finding.fatal and finding.total for finding in self.findings)
 
 
+class _Subject(NamedTuple):
+    """A data set, whichever layout it is in."""
+
+    info: DatasetInfo
+    annotations_path: Path
+    splits: dict[str, dict[str, AnnotatedVideo]]  # "train" and "test" -> videos
+    sources: Callable[[str, str], dict[str, Source] | None]  # split, video -> its streams, if they are there
+    remarks: list[tuple[str, str, str]]  # (what, split, example) that was found on the way
+    thumos: bool
+
+
+class _Place(NamedTuple):
+    """A video that is used."""
+
+    split: str
+    name: str
+    entry: AnnotatedVideo
+    sources: dict[str, Source]
+
+
 class _Tally:
     """Counts what is found, and remembers the first of each."""
 
@@ -86,54 +106,52 @@ def diagnose(
     Raises:
         InputError: if annotations or splits cannot be read at all, or there are no features.
     """
-    found, missing = _find(Path(data_dir))
-    tally = _Tally()
-    for split, name in missing:
-        tally.add("videos that are not annotated at all", split, name)
-    places: list[tuple[str, str, AnnotatedVideo, dict[str, Source]]] = []
+    subject = _find(Path(data_dir))
+    tally, info = _Tally(), subject.info
+    for what, split, example in subject.remarks:
+        tally.add(what, split, example)
+    places: list[_Place] = []
     for split in _SPLITS:
-        for name, entry in found.splits[split].items():
-            place = find_name(name, found.sources)
+        for name, entry in subject.splits[split].items():
+            sources = subject.sources(split, name)
             if not entry.annotations:
                 tally.add("videos without annotations", split, name)
-            elif place is None:
+            elif sources is None:
                 tally.add("videos without features", split, name)
             else:
-                places.append((split, name, entry, found.sources[place]))
-    _tally_annotations(found, tally)
-    used = {id(sources) for _, _, _, sources in places}
-    for name, sources in found.sources.items():
-        if id(sources) not in used:
-            tally.add("features of no annotated video", "train", name)
-    for name in found.repeated:
-        tally.add("features that are there twice", "train", name)
+                places.append(_Place(split, name, entry, sources))
+        if not any(place.split == split for place in places):
+            tally.add("splits without a video to use", split, split)
+    _tally_annotations(subject, places, tally)
 
     widths: dict[str, int] = {}
     seen: dict[bytes, str] = {}
-    for split, name, entry, sources in progress(iter(places)):
-        _tally_features(split, name, entry, sources, found.info, tally, widths, seen, values)
+    for place in progress(iter(places)):
+        _tally_features(place, info, tally, widths, seen, values)
 
     facts = (
-        f"annotations: {found.annotations_path}; {len(found.info.classes):,} classes",
-        *(_population(split, found, places) for split in _SPLITS),
+        f"annotations: {subject.annotations_path}; {len(info.classes):,} classes",
+        *(_population(split, subject, places) for split in _SPLITS),
         "features: "
         + ", ".join(f"{stream} ({width})" for stream, width in widths.items())
         + "; "
-        + _time(found.info),
+        + _time(info),
     )
-    return Diagnosis(facts, _findings(tally, found, values))
+    return Diagnosis(facts, _findings(tally, subject, values))
 
 
-def _findings(tally: _Tally, found: Found, values: bool) -> tuple[Finding, ...]:
-    thumos = is_thumos_layout(found.annotations_path.parent)
-    left_out = (
-        "refused: every listed video must have them" if thumos else "left out, and counted in every report"
-    )
+def _findings(tally: _Tally, subject: _Subject, values: bool) -> tuple[Finding, ...]:
+    thumos = subject.thumos
+    left_out = "left out, and counted in every report"
+    if thumos:
+        left_out = "refused: every listed video must have them"
     kept = "kept as annotated, as the usual evaluators do"
     findings = [
         tally.finding(
             "videos that are not annotated at all", "refused: take them out of the split", fatal=True
         ),
+        tally.finding("videos of another subset", "refused: take them out of the split", fatal=True),
+        tally.finding("splits without a video to use", "refused", fatal=True),
         tally.finding("videos without annotations", left_out, fatal=thumos),
         tally.finding("videos without features", left_out, fatal=thumos),
         tally.finding("features of no annotated video", "ignored"),
@@ -153,28 +171,28 @@ def _findings(tally: _Tally, found: Found, values: bool) -> tuple[Finding, ...]:
     ]
     if values:
         findings.append(tally.finding("values that are not finite", "refused when they are read", fatal=True))
-    if found.info.rescaled:
+    if subject.info.rescaled:
         findings.append(tally.finding("no duration, though rescaled", "refused", fatal=True))
     return tuple(findings)
 
 
-def _tally_annotations(found: Found, tally: _Tally) -> None:
-    classes = set(found.info.classes)
+def _tally_annotations(subject: _Subject, places: Sequence[_Place], tally: _Tally) -> None:
+    """Of the videos that are used."""
+    classes = set(subject.info.classes)
     with_video = {split: set() for split in _SPLITS}
-    for split in _SPLITS:
-        for name, entry in found.splits[split].items():
-            for a in entry.annotations:
-                with_video[split].add(a.label)
-                where = f"{name} [{a.start}, {a.end}]"
-                if a.label not in classes:
-                    tally.add("labels that are no class", split, f"{name}: {a.label}")
-                if a.end <= a.start:
-                    tally.add("segments of no length", split, where)
-                elif entry.duration is not None and a.end > entry.duration:
-                    tally.add("segments beyond the video", split, f"{where} of {entry.duration} s")
-            if found.info.rescaled and entry.annotations and not entry.duration:
-                tally.add("no duration, though rescaled", split, name)
-    for label in found.info.classes:
+    for split, name, entry, _ in places:
+        for a in entry.annotations:
+            with_video[split].add(a.label)
+            where = f"{name} [{a.start}, {a.end}]"
+            if a.label not in classes:
+                tally.add("labels that are no class", split, f"{name}: {a.label}")
+            if a.end <= a.start:
+                tally.add("segments of no length", split, where)
+            elif entry.duration is not None and a.end > entry.duration:
+                tally.add("segments beyond the video", split, f"{where} of {entry.duration} s")
+        if subject.info.rescaled and not entry.duration:
+            tally.add("no duration, though rescaled", split, name)
+    for label in subject.info.classes:
         if label not in with_video["train"]:
             tally.add("classes without a training video", "train", label)
         if label not in with_video["test"]:
@@ -182,10 +200,7 @@ def _tally_annotations(found: Found, tally: _Tally) -> None:
 
 
 def _tally_features(
-    split: str,
-    name: str,
-    entry: AnnotatedVideo,
-    sources: Mapping[str, Source],
+    place: _Place,
     info: DatasetInfo,
     tally: _Tally,
     widths: dict[str, int],
@@ -193,6 +208,7 @@ def _tally_features(
     values: bool,
 ) -> None:
     """One video's features."""
+    split, name, entry, sources = place
     lengths, digest = [], hashlib.sha256()
     for stream, source in sources.items():
         try:
@@ -206,7 +222,7 @@ def _tally_features(
             tally.add("other widths than the first video", split, f"{source}: {width}, not {widths[stream]}")
         digest.update(repr(features.shape).encode())
         digest.update(np.ascontiguousarray(features[:: max(1, length // 4)]).tobytes())
-        if values and not np.isfinite(features).all():
+        if values and not _all_finite(features):
             tally.add("values that are not finite", split, str(source))
     if len(set(lengths)) > 1:
         tally.add(
@@ -223,32 +239,70 @@ def _tally_features(
         tally.add("the same features under two names", split, f"{name} and {first}")
 
 
-def _find(data_dir: Path) -> tuple[Found, list[tuple[str, str]]]:
-    """The data set, and (split, video) of those that are listed but not annotated at all."""
+def _all_finite(features: np.ndarray) -> bool:
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(features.astype(np.float32, copy=False)).all())
+
+
+def _find(data_dir: Path) -> _Subject:
     if not data_dir.is_dir():
         raise InputError(f"{data_dir}: no such folder; expected a data set in it")
-    if not is_thumos_layout(data_dir):
-        return find_dataset(data_dir), []
-    info = read_info(data_dir)
-    database = read_ground_truth(data_dir / "gt.json")
-    splits, missing, sources, repeated = {}, [], {}, []
+    return _thumos(data_dir) if is_thumos_layout(data_dir) else _activitynet(data_dir)
+
+
+def _activitynet(data_dir: Path) -> _Subject:
+    found = find_dataset(data_dir)
+    used = {find_name(name, found.sources) for split in _SPLITS for name in found.splits[split]}
+    remarks = [
+        ("features of no annotated video", "train", name) for name in found.sources if name not in used
+    ]
+    remarks += [("features that are there twice", "train", name) for name in found.repeated]
+
+    def sources(split: str, name: str) -> dict[str, Source] | None:
+        return found.sources.get(find_name(name, found.sources))
+
+    return _Subject(found.info, found.annotations_path, found.splits, sources, remarks, thumos=False)
+
+
+def _thumos(data_dir: Path) -> _Subject:
+    info, database = read_info(data_dir), read_ground_truth(data_dir / "gt.json")
+    subsets = {"train": info.train_subset, "test": info.test_subset}
+    splits: dict[str, dict[str, AnnotatedVideo]] = {}
+    remarks = []
     for split in _SPLITS:
         names = read_names(data_dir / f"split_{split}.txt")
         splits[split] = {name: database[name] for name in names if name in database}
-        missing += [(split, name) for name in names if name not in database]
-        of_split, twice = find_sources(data_dir / "features" / split, info.streams)
-        sources |= of_split
-        repeated += twice
-    return Found(info, data_dir / "gt.json", database, splits, sources, tuple(repeated)), missing
+        remarks += [
+            ("videos that are not annotated at all", split, name) for name in names if name not in database
+        ]
+        remarks += [
+            ("videos of another subset", split, f"{name} of {entry.subset!r}")
+            for name, entry in splits[split].items()
+            if entry.subset != subsets[split]
+        ]
+        files = (data_dir / "features" / split / info.streams[0]).glob("*.npy")
+        remarks += [
+            ("features of no annotated video", split, path.stem)
+            for path in sorted(files)
+            if path.stem not in names
+        ]
+
+    def sources(split: str, name: str) -> dict[str, Source] | None:
+        folder = data_dir / "features" / split
+        paths = {stream: folder / stream / f"{name}.npy" for stream in info.streams}
+        there = all(path.is_file() for path in paths.values())
+        return {stream: Source(path) for stream, path in paths.items()} if there else None
+
+    return _Subject(info, data_dir / "gt.json", splits, sources, remarks, thumos=True)
 
 
-def _population(split: str, found: Found, places: list) -> str:
-    videos = [entry for of_split, _, entry, _ in places if of_split == split]
+def _population(split: str, subject: _Subject, places: Sequence[_Place]) -> str:
+    videos = [place.entry for place in places if place.split == split]
     instances = sum(len(entry.annotations) for entry in videos)
     title = {"train": "training", "test": "test"}[split]
-    subset = {"train": found.info.train_subset, "test": found.info.test_subset}[split]
+    subset = {"train": subject.info.train_subset, "test": subject.info.test_subset}[split]
     return (
-        f"{title} (subset {subset}): {len(videos):,} of {len(found.splits[split]):,} videos are used, with "
+        f"{title} (subset {subset}): {len(videos):,} of {len(subject.splits[split]):,} videos are used, with "
         f"{instances:,} instances"
     )
 

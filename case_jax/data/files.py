@@ -120,7 +120,9 @@ def open_features(path: str | os.PathLike) -> np.ndarray:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {_FEATURES}") from None
     except Exception as error:  # a damaged header makes numpy raise nearly anything
-        raise InputError(f"{path}: cannot be read ({one_line(error)}); {_FEATURES}") from None
+        # numpy's own words on pickles go on to advise how to load them all the same.
+        reason = "it holds pickled objects" if "pickle" in str(error) else one_line(error)
+        raise InputError(f"{path}: cannot be read ({reason}); {_FEATURES}") from None
     if not isinstance(features, np.ndarray):
         features.close()
         raise InputError(f"{path}: is an archive of several arrays; {_FEATURES}")

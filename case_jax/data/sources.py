@@ -1,6 +1,7 @@
 """One stream of one video: a .npy file, a .csv file, or a data set in an HDF5 file."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from case_jax.errors import InputError
 __all__ = ["HDF5", "Source", "hdf5_keys", "open_source", "read_source"]
 
 HDF5 = (".h5", ".hdf5")
-_ROWS_OF_CSV = 100  # videos rescaled to 100 snippets, the usual form of CSV features
+_RESCALED = 100  # snippets that videos in .csv files are usually rescaled to
 _CSV = "expected a .csv file with a row of numbers per snippet"
 
 
@@ -21,7 +22,8 @@ class Source(NamedTuple):
 
     path: Path
     key: str | None = None  # the data set in an HDF5 file
-    columns: tuple[int, int] | None = None  # first channel and the one after the last; None: all of them
+    columns: tuple[int, int, int] | None = None  # first channel, the one after the last, and of how many
+    rescaled: bool = False  # videos were rescaled to 100 snippets, which may stand in a .csv file's columns
 
     def __str__(self) -> str:
         """To name it in a message."""
@@ -32,8 +34,8 @@ def open_source(source: Source) -> np.ndarray:
     """Opens one stream's features; those of .npy files are not read yet.
 
     Args:
-        source: where they are. A .csv file may begin with a line of names; one with 100 columns and another
-            number of rows has the snippets in its columns (videos rescaled to 100 snippets).
+        source: where they are. A .csv file may begin with a line of names. If it is rescaled and has 100
+            columns but another number of rows, its snippets are the columns.
 
     Returns:
         (T_v, D); its values are not checked.
@@ -42,16 +44,16 @@ def open_source(source: Source) -> np.ndarray:
         InputError: if it is missing, unreadable, not two-dimensional, empty or not numeric.
     """
     if source.path.suffix == ".csv":
-        features = _read_csv(source.path)
+        features = _read_csv(source)
     elif source.path.suffix in HDF5:
         features = _read_hdf5(source)
     else:
         features = open_features(source.path)
     if source.columns is None:
         return features
-    begin, end = source.columns
-    if end > features.shape[1]:
-        raise InputError(f"{source}: has {features.shape[1]} channels; expected {end} or more")
+    begin, end, width = source.columns
+    if features.shape[1] != width:
+        raise InputError(f"{source}: has {features.shape[1]} channels; expected {width} as in other videos")
     return features[:, begin:end]
 
 
@@ -87,27 +89,32 @@ def hdf5_keys(path: str | os.PathLike) -> list[str]:
         return list(file)
 
 
-def _read_csv(path: Path) -> np.ndarray:
+def _read_csv(source: Source) -> np.ndarray:
+    path = source.path
     try:
         with open(path, encoding="utf-8-sig") as file:
             first = file.readline()
             file.seek(0)
-            header = 0 if _is_numeric(first) else 1
-            features = np.loadtxt(file, np.float32, delimiter=",", skiprows=header, ndmin=2, comments=None)
+            header = 0 if any(map(_is_numeric, first.split(","))) else 1
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of an empty file, which is refused below
+                features = np.loadtxt(
+                    file, np.float32, delimiter=",", skiprows=header, ndmin=2, comments=None
+                )
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {_CSV}") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({one_line(error)}); {_CSV}") from None
     if 0 in features.shape:
         raise InputError(f"{path}: holds no numbers; {_CSV}")
-    if features.shape[1] == _ROWS_OF_CSV != features.shape[0]:
+    if source.rescaled and features.shape[1] == _RESCALED != features.shape[0]:
         features = np.ascontiguousarray(features.T)
     return features
 
 
-def _is_numeric(line: str) -> bool:
+def _is_numeric(cell: str) -> bool:
     try:
-        [float(cell) for cell in line.split(",")]
+        float(cell)
     except ValueError:
         return False
     return True

@@ -89,10 +89,17 @@ def load_dataset(data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: 
 
 
 def is_thumos_layout(data_dir: str | os.PathLike) -> bool:
-    """Whether a folder is meant to be in this layout: annotations of another name are ActivityNet's."""
+    """Whether a folder is meant to be in this layout; if not, it may be in ActivityNet's.
+
+    It is if its annotations are named gt.json and it has splits or parts named as above. Without any
+    annotations, splits or parts tell.
+    """
     data_dir = Path(data_dir)
-    others = [path for path in data_dir.glob("*.json") if path.name != "dataset.json"]
-    return (data_dir / "gt.json").exists() or not others
+    if not data_dir.is_dir():
+        return True
+    named = {path.name for path in data_dir.glob("*.json")} - {"dataset.json"}
+    parts = (data_dir / "split_train.txt").exists() or (data_dir / "features" / "train").is_dir()
+    return parts and (not named or "gt.json" in named)
 
 
 def load_feature_folder(folder: str | os.PathLike, streams: Sequence[str]) -> list[Video]:

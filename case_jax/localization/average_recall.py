@@ -72,7 +72,7 @@ def average_recall(
     if not ground_truth.label.size or not thresholds.size or not total:
         raise ValueError("average recall needs at least one ground truth, one threshold and one proposal")
     share = max_proposals * len(videos) / total
-    kept = [segments[: min(int(len(segments) * share), len(segments))] for segments in by_video]
+    kept = [segments[: _part(len(segments), share)] for segments in by_video]
     num_kept = sum(map(len, kept))
     if not num_kept:
         raise ValueError(f"max_proposals={max_proposals} keeps no proposal at all")
@@ -82,13 +82,18 @@ def average_recall(
     for v, segments in enumerate(kept):
         instances = np.stack([ground_truth.start, ground_truth.end], axis=1)[truth_video == v]
         overlap = _tiou(instances, segments)  # (instances, proposals)
-        counts = np.minimum((len(segments) * shares).astype(int), len(segments))
+        counts = _part(len(segments), shares)
         for q, threshold in enumerate(thresholds):
             reached = overlap >= threshold
             first = np.where(reached.any(axis=1), reached.argmax(axis=1), len(segments))
             found[q] += (first[:, None] < counts[None, :]).sum(axis=0)
     recall = found / ground_truth.label.size
     return RecallCurve(thresholds, shares * num_kept / len(videos), recall)
+
+
+def _part(count: int, share: np.ndarray | float) -> np.ndarray:
+    """A share of ``count`` cut off to whole numbers, where rounding must not cost one (49 * (1 / 49) < 1)."""
+    return np.minimum(np.floor(count * np.asarray(share) + 1e-9), count).astype(int)
 
 
 def _proposals_by_video(proposals: Segments, videos: np.ndarray) -> list[np.ndarray]:

@@ -67,9 +67,9 @@ class Claim(NamedTuple):
 
         Example:
             >>> print(Claim("A above B", (1.0, 2.0, -0.5), published=1.1))
-            A above B: seen, within the spread: +0.8 ± 1.3, in 2 of 3 seeds (published +1.1)
+            A above B: seen, within the spread: +0.83 ± 1.26, in 2 of 3 seeds (published +1.1)
         """
-        found = _number(Cell(self.differences), Column("", 1), signed=True)
+        found = _number(Cell(self.differences), Column("", 2), signed=True)
         seeds = f"in {sum(d > 0 for d in self.differences)} of {len(self.differences)} seeds"
         published = "" if self.published is None else f" (published {self.published:+.1f})"
         return f"{self.text}: {self.verdict}: {found}, {seeds}{published}"

@@ -137,7 +137,7 @@ def timeline(
             below.broken_barh([(start, end - start)], (3 * row, 0.9), facecolors=BLUE, alpha=alpha)
         ticks += [(3 * row + 0.45, f"{label}: found"), (3 * row + 1.55, "true")]
     below.set_yticks([position for position, _ in ticks], [text for _, text in ticks], fontsize=8)
-    below.set(xlabel="seconds", xlim=(0, duration))
+    below.set(xlabel="seconds", xlim=(0, duration), ylim=(-0.3, 3 * len(labels) - 0.7))
     tidy(above, below)
     return figure
 

@@ -102,7 +102,7 @@ def _wanted() -> list[tuple[str, str]]:
         for key in asked:
             if key not in known:
                 raise InputError(f"--{kind}: is {key!r}; expected some of {', '.join(known)}")
-        wanted += [(kind, key) for key in asked]
+        wanted += [(kind, key) for key in dict.fromkeys(asked)]
     if not wanted:
         raise InputError("--table: is missing; expected --table, --figure, --study or --all")
     return wanted

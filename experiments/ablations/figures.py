@@ -54,7 +54,7 @@ class Options(NamedTuple):
         if frames_dir is not None:
             rate = frames_rate or dataset.info.frames_per_second
             frames = clusters.Frames(frames_dir, names, frames_per_second=rate)
-        return cls(tuple(videos), num_videos, frames, num_points)
+        return cls(tuple(dict.fromkeys(videos)), num_videos, frames, num_points)
 
 
 class Item(NamedTuple):

@@ -7,6 +7,7 @@ import pytest
 from case_jax.data.activitynet import find_sources, load_activitynet
 from case_jax.data.doctor import diagnose
 from case_jax.data.sources import Source
+from case_jax.data.thumos import is_thumos_layout
 from case_jax.errors import InputError
 
 STREAMS = ("rgb", "flow")
@@ -240,6 +241,41 @@ def test_what_is_wrong_is_named(folder, spoil, message):
     assert str(raised.value) == message.format(folder=folder)
 
 
+def test_a_video_of_both_splits_is_refused(folder):
+    write_per_stream(folder)
+    flat = {v: {"annotations": e["annotations"], "duration": e["duration"]} for v, e in DATABASE.items()}
+    (folder / "activity_net.v1-3.min.json").write_text(json.dumps(flat))
+    (folder / "split_train.txt").write_text("aaaaaaaaaaa\nddddddddddd\n")
+    (folder / "split_test.txt").write_text("v_ddddddddddd\n")
+    with pytest.raises(InputError) as raised:
+        load_activitynet(folder)
+    assert str(raised.value) == f"{folder}: video 'ddddddddddd' is in both splits; expected it in one"
+    (folder / "split_train.txt").write_text("aaaaaaaaaaa\nv_aaaaaaaaaaa\n")
+    with pytest.raises(InputError) as raised:
+        load_activitynet(folder)
+    names = folder / "split_train.txt"
+    assert str(raised.value) == (
+        f"{names}: names 'aaaaaaaaaaa' with and without a prefix v_; expected it once"
+    )
+
+
+def test_a_wider_file_of_streams_side_by_side_is_refused(folder):
+    write_side_by_side(folder)
+    path = folder / "features" / "v_bbbbbbbbbbb.npy"
+    np.save(path, features(20, width=8))
+    with pytest.raises(InputError) as raised:
+        load_activitynet(folder)
+    assert str(raised.value) == f"{path}: has 8 channels; expected 6 as in other videos"
+    assert diagnose(folder).refused
+
+
+def test_annotations_may_be_named_as_thumos14s(folder):
+    write_per_stream(folder)
+    (folder / "activity_net.v1-3.min.json").rename(folder / "gt.json")
+    assert not is_thumos_layout(folder)
+    assert len(load_activitynet(folder).train.videos) == 2
+
+
 def test_features_that_are_there_twice_are_told(tmp_path):
     for part in ("a", "b"):
         for stream in STREAMS:
@@ -248,6 +284,10 @@ def test_features_that_are_there_twice_are_told(tmp_path):
     sources, repeated = find_sources(tmp_path, STREAMS)
     assert sources == {"x": {stream: Source(tmp_path / "a" / stream / "x.npy") for stream in STREAMS}}
     assert repeated == ("v_x",)
+    (tmp_path / "a" / "flow" / "x.csv").write_text("1,2,3\n")
+    again, repeated = find_sources(tmp_path, STREAMS)
+    assert again == sources
+    assert repeated == ("x", "v_x")
 
 
 def test_the_doctor_tells_what_is_odd_and_what_is_done(folder):
@@ -276,6 +316,16 @@ def test_the_doctor_tells_what_is_odd_and_what_is_done(folder):
     assert not diagnose(folder, values=False).findings[-1].what.startswith("values")
 
 
+def test_the_doctor_refuses_a_split_without_videos_and_what_overflows(folder):
+    write_per_stream(folder)
+    huge = np.full((10, 3), 1e300)
+    np.save(folder / "features" / "rgb" / "v_aaaaaaaaaaa.npy", huge)
+    (folder / "features" / "rgb" / "v_ddddddddddd.npy").unlink()
+    found = {f.what: (f.counts, f.fatal) for f in diagnose(folder).findings if f.total}
+    assert found["splits without a video to use"] == ({"train": 0, "test": 1}, True)
+    assert found["values that are not finite"] == ({"train": 1, "test": 0}, True)
+
+
 def test_the_doctor_compares_lengths_with_durations_and_features_with_each_other(folder):
     write_per_stream(folder)
     for stream in STREAMS:
@@ -294,18 +344,22 @@ def test_the_doctor_on_the_real_annotations_with_generated_features(shared_data,
     name = "activity_net.v1-2.json"
     (tmp_path / name).symlink_to(shared_data / "activitynet" / name)
     database = json.loads((tmp_path / name).read_text())["database"]
-    chosen = [v for v, e in database.items() if e["subset"] != "testing"][::40]
-    for stream in STREAMS:
-        (tmp_path / stream).mkdir()
-        for video in chosen:
+    chosen = [v for v, e in database.items() if e["subset"] != "testing"][::10]
+    with h5py.File(tmp_path / "features.h5", "w") as file:
+        for i, video in enumerate(chosen):
             length = max(1, round(database[video]["duration"] / 0.64))
-            np.save(tmp_path / stream / f"v_{video}.npy", np.full((length, 4), length, np.float16))
+            file[f"v_{video}"] = np.full((length, 4), i, np.float32)
     result = diagnose(tmp_path)
-    found = {f.what: f.counts for f in result.findings}
+    found = {f.what: sum(f.counts.values()) for f in result.findings}
     assert result.facts[0].endswith("; 100 classes")
-    missing = found["videos without features"]
-    assert sum(missing.values()) == 4441 + 2198 - len(chosen)
-    assert sum(found["segments of no length"].values()) == 9
-    assert sum(found["segments beyond the video"].values()) > 100
-    assert found["lengths that do not fit the duration"] == {"train": 0, "test": 0}
+    assert found["videos without features"] == 4441 + 2198 - len(chosen)
+    segments = [
+        (*a["segment"], database[video]["duration"])
+        for video in chosen
+        for a in database[video]["annotations"]
+    ]
+    assert found["segments of no length"] == sum(start == end for start, end, _ in segments)
+    beyond = sum(end > duration and end > start for start, end, duration in segments)
+    assert found["segments beyond the video"] == beyond > 5
+    assert found["lengths that do not fit the duration"] == 0
     assert not result.refused

@@ -22,9 +22,12 @@ def csv(rows):
 
 def test_columns_are_a_part_of_the_channels(tmp_path):
     np.save(tmp_path / "v.npy", ROWS)
-    np.testing.assert_array_equal(open_source(Source(tmp_path / "v.npy", columns=(1, 3))), ROWS[:, 1:3])
-    assert error_of(Source(tmp_path / "v.npy", columns=(2, 4))) == (
-        f"{tmp_path / 'v.npy'}: has 3 channels; expected 4 or more"
+    np.testing.assert_array_equal(open_source(Source(tmp_path / "v.npy", columns=(1, 3, 3))), ROWS[:, 1:3])
+    assert error_of(Source(tmp_path / "v.npy", columns=(0, 2, 4))) == (
+        f"{tmp_path / 'v.npy'}: has 3 channels; expected 4 as in other videos"
+    )
+    assert error_of(Source(tmp_path / "v.npy", columns=(0, 1, 2))) == (
+        f"{tmp_path / 'v.npy'}: has 3 channels; expected 2 as in other videos"
     )
 
 
@@ -37,13 +40,14 @@ def test_csv_with_and_without_a_header(tmp_path, header):
     np.testing.assert_array_equal(got, ROWS)
 
 
-def test_csv_of_a_hundred_columns_has_snippets_in_columns(tmp_path):
+def test_rescaled_csv_of_a_hundred_columns_has_snippets_in_columns(tmp_path):
     path, wide = tmp_path / "v.csv", np.arange(700).reshape(7, 100)
     path.write_text(csv(wide))
-    np.testing.assert_array_equal(open_source(Source(path)), wide.T)
+    np.testing.assert_array_equal(open_source(Source(path)), wide)
+    np.testing.assert_array_equal(open_source(Source(path, rescaled=True)), wide.T)
     square = np.arange(10_000).reshape(100, 100)
     path.write_text(csv(square))
-    np.testing.assert_array_equal(open_source(Source(path)), square)
+    np.testing.assert_array_equal(open_source(Source(path, rescaled=True)), square)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +56,7 @@ def test_csv_of_a_hundred_columns_has_snippets_in_columns(tmp_path):
         (b"", f"holds no numbers; {CSV}"),
         (b"a,b\n", f"holds no numbers; {CSV}"),
         (b"1,2\n3\n", "cannot be read ("),
+        (b"1,abc\n3,4\n", "cannot be read ("),  # a broken row, not a line of names
         (b"1,2\n3,x\n", "cannot be read ("),
         (b"1,2\n\xff\xfe,4\n", "cannot be read ("),
         (b"1,2\nnan,4\n", "snippet 1, channel 0 is nan; expected finite numbers"),
@@ -89,7 +94,7 @@ def hdf5(tmp_path):
 def test_hdf5_data_sets_and_groups_of_one(hdf5):
     np.testing.assert_array_equal(read_source(Source(hdf5, "v_a")), ROWS)
     np.testing.assert_array_equal(read_source(Source(hdf5, "v_b")), ROWS)
-    np.testing.assert_array_equal(read_source(Source(hdf5, "v_a", (1, 3))), ROWS[:, 1:])
+    np.testing.assert_array_equal(read_source(Source(hdf5, "v_a", (1, 3, 3))), ROWS[:, 1:])
     assert "v_b" in hdf5_keys(hdf5)
 
 

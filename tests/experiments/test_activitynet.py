@@ -123,6 +123,16 @@ def test_the_doctor_on_the_thumos14_layout_refuses_what_training_refuses(small_d
     found = {f["what"]: f["counts"] for f in result["findings"]}
     assert found["videos without features"] == {"train": 0, "test": 1}
 
+    content = json.loads((folder / "gt.json").read_text())
+    first = next(name for name, entry in content["database"].items() if entry["subset"] == "train")
+    content["database"][first]["subset"] = "test"
+    (folder / "gt.json").write_text(json.dumps(content))
+    shutil.rmtree(folder / "features" / "test")
+    result = json.loads(run("check_data", f"--data_dir={folder}", "--json").stdout)
+    found = {f["what"]: f["counts"] for f in result["findings"]}
+    assert found["videos of another subset"] == {"train": 1, "test": 0}
+    assert found["videos without features"] == {"train": 0, "test": 4}
+
 
 def test_the_doctor_needs_a_data_set(tmp_path, fail):
     assert fail("check_data") == "--data_dir: is missing; expected a data set's folder"

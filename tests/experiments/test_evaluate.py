@@ -91,6 +91,13 @@ def test_protocols_differ_as_documented(files, tmp_path, succeed):
     assert "; THUMOS14's official protocol, matched as its Matlab kit does, computed in" in printed
 
 
+def test_ambiguous_intervals_of_other_videos_only(files, tmp_path, fail):
+    ambiguous = tmp_path / "ambiguous.txt"
+    ambiguous.write_text("x 45.0 46.0\n")
+    message = fail("evaluate", *files(), "--protocol=thumos14", f"--ambiguous={ambiguous}")
+    assert message == f"{ambiguous}: names no video of the ground truth; expected some of it"
+
+
 def test_average_recall(files, succeed):
     flags = [*files(), "--metric=ar", "--tiou=0.4,0.9", "--max_proposals=2"]
     result = json.loads(succeed("evaluate", *flags, "--json"))
@@ -157,6 +164,7 @@ def test_jax_is_never_imported(files):
             ["--ambiguous=a.txt"],
             "--ambiguous: is given; expected --metric=map and another --protocol than activitynet",
         ),
+        (["--metric=ar", "--max_proposals=nan"], "--max_proposals: is nan; expected a finite number"),
         (
             ["--protocol=wtalc", "--metric=ar"],
             "--protocol: is wtalc; expected activitynet with --metric=ar",

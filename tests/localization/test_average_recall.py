@@ -14,7 +14,7 @@ def slow_average_recall(truth, found, thresholds, max_proposals):
     kept = {}
     for v in truth:
         ranked = sorted(found.get(v, []), key=lambda e: (-e["score"], e["segment"]))
-        kept[v] = ranked[: min(int(len(ranked) * share), len(ranked))]
+        kept[v] = ranked[: min(int(len(ranked) * share + 1e-9), len(ranked))]
     num_kept = sum(map(len, kept.values()))
     numbers, recalls = [], []
     for percent in range(1, 101):
@@ -23,7 +23,7 @@ def slow_average_recall(truth, found, thresholds, max_proposals):
         for threshold in thresholds:
             hits = instances = 0
             for v, entries in truth.items():
-                few = kept[v][: min(int(len(kept[v]) * part), len(kept[v]))]
+                few = kept[v][: min(int(len(kept[v]) * part + 1e-9), len(kept[v]))]
                 for entry in entries:
                     (a, b), instances = entry["segment"], instances + 1
                     tious = []
@@ -86,6 +86,13 @@ def test_one_proposal_may_find_two_instances():
     truth = make_segments({"v": [{"label": "a", "segment": (0, 10)}, {"label": "b", "segment": (1, 11)}]})
     found = make_segments({"v": [{"label": "", "segment": (0, 11), "score": 1.0}]})
     assert average_recall(truth, found, [0.9], max_proposals=1).at(1) == 1
+
+
+def test_rounding_costs_no_proposal():
+    truth = make_segments({"v": [{"label": "a", "segment": (0, 10)}]})
+    for count in range(1, 200):
+        found = [{"label": "", "segment": (0, 10), "score": 1 / (i + 1)} for i in range(count)]
+        assert average_recall(truth, make_segments({"v": found}), [0.5], max_proposals=1).at(1) == 1
 
 
 def test_nothing_to_measure():

@@ -44,7 +44,7 @@ def test_text_is_aligned_with_published_values_in_columns_of_their_own():
         "",
         "A note.",
         "Orderings of average mAP at the last step, the higher minus the lower of each seed:",
-        "- all above baseline: seen: +2.5 ± 2.1, in 2 of 2 seeds (published +4.1)",
+        "- all above baseline: seen: +2.50 ± 2.12, in 2 of 2 seeds (published +4.1)",
     ]
 
 
@@ -106,6 +106,6 @@ def test_verdict_is_the_sign_of_the_mean_and_whether_it_stands_out(differences, 
 
 def test_one_seed_has_no_spread():
     table = Comparison("T", (Column("avg"),), (Row("a", (Cell((1.25,)),)),), claims=(Claim("x", (0.5,)),))
-    assert as_text(table).splitlines()[-1] == "- x: seen: +0.5, in 1 of 1 seeds"
+    assert as_text(table).splitlines()[-1] == "- x: seen: +0.50, in 1 of 1 seeds"
     assert as_text(table).splitlines()[4] == "a  1.2"
     assert table.rows[0].cells[0].spread is None

@@ -143,17 +143,19 @@ def test_run_names_tell_settings_and_data_apart_but_not_seeds(dataset):
     assert len({name, *others}) == 4
 
 
-def test_fingerprint_sees_names_annotations_and_features():
+def test_fingerprint_sees_names_times_annotations_and_features():
     info = DatasetInfo(classes=("Jump",), streams=("acc",))
 
-    def of(name="v", end=2.0, value=0.0):
-        features = np.zeros((5, 2), np.float32)
-        features[-1] = value
-        video = Video(name, {"acc": features}, (Annotation("Jump", 1.0, end),))
+    def of(name="v", end=2.0, where=-1, value=0.0, duration=None):
+        features = np.zeros((200, 2), np.float32)
+        features[where] = value
+        video = Video(name, {"acc": features}, (Annotation("Jump", 1.0, end),), duration)
         return fingerprint(Dataset(info, Split("train", (video,)), Split("test", ())))
 
     assert of() == of()
-    assert len({of(), of(name="w"), of(end=3.0), of(value=1.0)}) == 4
+    others = [of(name="w"), of(end=3.0), of(value=1.0), of(where=0, value=1.0), of(duration=5.0)]
+    inside = of(where=slice(90, 120), value=1.0)
+    assert len({of(), *others, inside}) == 7
 
 
 def test_rows_only_set_what_they_may():
