@@ -1,5 +1,6 @@
 """Every command of the README runs; real data is replaced by the synthetic set, and the work is cut short."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -24,6 +25,7 @@ SHORT = {
     "experiments.evaluate": "",
     "experiments.activitynet": f"{STEP} --num_steps=2 --eval_every=2 --num_workers=0",
     "experiments.check_data": "",
+    "experiments.convert_checkpoint": "",  # needs PyTorch, which the tests can do without
     "experiments.ablations": f"{STEP} --num_steps=2 --eval_every=2 --num_seeds=1",
 }
 
@@ -47,6 +49,8 @@ def test_commands_run_in_order(folder, environment, free_port):
     for command in COMMANDS:
         if command in BY_CI or command.startswith("python -m benchmarks."):
             continue
+        if "convert_checkpoint" in command and not importlib.util.find_spec("torch"):
+            continue
         if command == "make ablations":
             assert "ABLATIONS ?= --all\n" in (ROOT / "Makefile").read_text()
             command = _recipe("ablations", ABLATIONS="--table=6")
@@ -54,7 +58,7 @@ def test_commands_run_in_order(folder, environment, free_port):
         short = re.sub(
             r"\S*python( -m (\S+)(?: --\S+)*)", lambda m: f"{sys.executable}{m[1]} {SHORT[m[2]]}", command
         )
-        short = re.sub(r"=(D|W|S|M|A|N|V|detections\.json)(?=[/\s]|$)", rf"={folder}/\1", short)
+        short = re.sub(r"=(D|W|S|M|A|N|V|C|detections\.json|best_model\.pkl|cls_gt\.npy)(?=[/\s]|$)", rf"={folder}/\1", short)
         short = short.replace("=runs/", f"={folder}/").replace("localhost:12345", f"localhost:{free_port}")
         short = short.replace("& done; wait", "& done; wait -n && wait -n")  # so that a failure is seen
         ended = subprocess.run(
