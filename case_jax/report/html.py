@@ -43,8 +43,8 @@ say nothing about real video.</p>{% endif %}
 chosen.</p>
 <h2>Per class, {{ best }}</h2>
 {{ table(class_rows) }}
-<h2>Training</h2>
-<figure role="img" aria-label="Losses and average mAP over steps">{{ curves }}</figure>
+{% if curves %}<h2>Training</h2>
+<figure role="img" aria-label="Losses and average mAP over steps">{{ curves }}</figure>{% endif %}
 <h2>Videos</h2>
 <p>The {{ timelines|length }} test videos with the most annotated instances. Darker detections are surer.</p>
 {% for title, svg in timelines %}
@@ -108,6 +108,7 @@ def write_report(
         for row, video in enumerate(videos)
     ]
     best_title, best = list(results.items())[-1]
+    rows = workdir.metrics()  # none where a checkpoint was converted, not trained
     page = _TEMPLATE.render(
         name=workdir.path.name,
         synthetic=synthetic,
@@ -116,7 +117,7 @@ def write_report(
         map_rows=map_rows(results),
         class_rows=per_class_rows(best),
         best=best_title,
-        curves=_markup(curves(workdir.metrics())),
+        curves=_markup(curves(rows)) if rows else None,
         timelines=timelines,
         settings=json.dumps(settings.as_json(), indent=1),
     )

@@ -255,7 +255,7 @@ def test_a_video_of_both_splits_is_refused(folder):
         load_activitynet(folder)
     names = folder / "split_train.txt"
     assert str(raised.value) == (
-        f"{names}: names 'aaaaaaaaaaa' with and without a prefix v_; expected it once"
+        f"{names}: names 'aaaaaaaaaaa' with and without the prefix v_; expected it once"
     )
 
 

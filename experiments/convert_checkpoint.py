@@ -1,0 +1,138 @@
+"""The published code's PyTorch checkpoint to a workdir of ours, and back.
+
+python -m experiments.convert_checkpoint --torch=best_model.pkl --cluster_labels=cls_gt.npy --output=W
+python -m experiments.convert_checkpoint --checkpoint=W --torch=best_model.pkl --cluster_labels=cls_gt.npy
+
+The first needs no PyTorch, and runs nothing that the file contains. A checkpoint tells neither classes nor
+time nor T: they are THUMOS14's and the published ones, or those of --data_dir and of training's flags.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+from rich.console import Console
+
+from case_jax.checkpoints import CheckpointStore, params_from_published, params_to_published
+from case_jax.config import CaseConfig
+from case_jax.data.activitynet import find_dataset
+from case_jax.data.dataset import DatasetInfo
+from case_jax.data.files import write_features
+from case_jax.data.sources import Source, read_source
+from case_jax.data.thumos import THUMOS14, is_thumos_layout, read_info
+from case_jax.errors import InputError
+from case_jax.torch_files import read_state_dict, write_state_dict
+from case_jax.workdir import RunSettings, Workdir
+from experiments import cli, hardware, inputs
+
+flags.DEFINE_string("torch", None, "the published code's state dict (best_model.pkl)")
+flags.DEFINE_string("cluster_labels", None, "the published code's Q^C (cls_gt.npy)")
+flags.DEFINE_string("output", None, "workdir to make from them")
+flags.DEFINE_string("checkpoint", None, "workdir to make them from")
+flags.DEFINE_enum("which", "best", ["best", "last"], "which checkpoint of --checkpoint")
+inputs.define_flags(num_seeds=1)
+hardware.define_flags()
+cli.define_config_flags()
+FLAGS = flags.FLAGS
+
+
+def main() -> None:
+    torch_path = cli.require("torch", "the path of a PyTorch state dict")
+    labels_path = cli.require("cluster_labels", "the path of a .npy file with Q^C")
+    if FLAGS.checkpoint:
+        if FLAGS.output:
+            raise InputError("--output: contradicts --checkpoint; expected one of the two")
+        said = _to_published(Workdir(FLAGS.checkpoint), torch_path, labels_path)
+    else:
+        said = _from_published(torch_path, labels_path, cli.require("output", "a workdir, or --checkpoint"))
+    Console(soft_wrap=True, markup=False).print(said, highlight=False)
+
+
+def _from_published(torch_path: str, labels_path: str, output: str) -> str:
+    info = _info()
+    params = params_from_published(read_state_dict(torch_path), info.streams)
+    shapes = {stream: jax.tree.map(np.shape, of_stream) for stream, of_stream in params.items()}
+    first = shapes[info.streams[0]]
+    num_classes = first["cas_head"]["kernel"][-1]
+    if num_classes != len(info.classes):
+        raise InputError(
+            f"{torch_path}: has {num_classes} classes; expected the {len(info.classes)} of "
+            f"{FLAGS.data_dir or 'THUMOS14, or --data_dir'}"
+        )
+    config = _config(first)
+    widths = {stream: of_stream["cas_encoder"]["kernel"][0] for stream, of_stream in shapes.items()}
+    settings = RunSettings(
+        config, info, widths, FLAGS.seed, eval_every=FLAGS.eval_every, tiou=cli.tiou_from_flags()
+    )
+    fresh = settings.fresh_state()
+    for stream, of_stream in shapes.items():
+        if of_stream != jax.tree.map(np.shape, fresh.params[stream]):
+            raise InputError(f"{torch_path}: shapes of stream {stream!r} do not fit; expected those of CASE")
+    workdir = Workdir(output)
+    if workdir.path.exists() and any(workdir.path.iterdir()):
+        raise InputError(f"{output}: is not empty; expected a new folder")
+    state = fresh.replace(
+        step=np.int32(config.num_steps),
+        params=jax.tree.map(lambda array: np.asarray(array, np.float32), params),
+        cluster_labels=_read_cluster_labels(labels_path, config.num_clusters),
+    )
+    workdir.begin(settings)
+    with CheckpointStore(workdir.checkpoints) as store:
+        store.save(jax.device_put(state), average=0.0)
+    sizes = ", ".join(f"{stream} ({width})" for stream, width in widths.items())
+    return (
+        f"{num_classes} classes, streams {sizes}, {config.num_clusters} clusters, as step "
+        f"{config.num_steps:,}: {output}"
+    )
+
+
+def _config(shapes: dict) -> CaseConfig:
+    """The flags' config with the sizes of the checkpoint."""
+    return dataclasses.replace(
+        cli.config_from_flags(),
+        hidden_dim=shapes["cas_encoder"]["kernel"][-1],
+        num_clusters=shapes["prototypes"][0],
+    )
+
+
+def _info() -> DatasetInfo:
+    if not FLAGS.data_dir:
+        info = THUMOS14
+    elif is_thumos_layout(FLAGS.data_dir):
+        info = read_info(FLAGS.data_dir)
+    else:
+        info = find_dataset(FLAGS.data_dir).info
+    if len(info.streams) != 2:
+        raise InputError(
+            f"{FLAGS.data_dir}: has {len(info.streams)} stream(s); expected two, as the published code"
+        )
+    return info
+
+
+def _read_cluster_labels(path: str, num_clusters: int) -> np.ndarray:
+    labels = read_source(Source(Path(path)))
+    if labels.shape != (num_clusters, 2):
+        raise InputError(f"{path}: has shape {labels.shape}; expected ({num_clusters}, 2), as the prototypes")
+    if labels.min() < 0 or not all(math.isclose(total, 1, abs_tol=1e-3) for total in labels.sum(axis=1)):
+        raise InputError(f"{path}: has rows that do not sum to 1; expected probabilities of foreground")
+    return labels
+
+
+def _to_published(workdir: Workdir, torch_path: str, labels_path: str) -> str:
+    settings, state = workdir.load(FLAGS.which)
+    streams = settings.info.streams
+    if len(streams) != 2 or not settings.config.ccc:
+        raise InputError(
+            f"{workdir.path}: is no run of CASE with two streams; expected one, as the published code"
+        )
+    params = jax.tree.map(np.asarray, state.params)
+    write_state_dict(torch_path, params_to_published(params, streams))
+    write_features(labels_path, np.asarray(state.cluster_labels))
+    return f"{FLAGS.which} checkpoint (step {int(state.step):,}): {torch_path}, {labels_path}"
+
+
+if __name__ == "__main__":
+    cli.run(main)
