@@ -38,8 +38,14 @@ def main() -> None:
         if value is not None and not math.isfinite(value):
             raise InputError(f"--{name}: is {value}; expected a finite number")
     settings, state = workdir.load(FLAGS.which)
+    if settings.info.rescaled and not (FLAGS.fps and FLAGS.frames_per_snippet):
+        raise InputError(
+            f"{workdir.path}: was trained on rescaled features, which tell no time; expected --fps and "
+            "--frames_per_snippet of these"
+        )
     info = dataclasses.replace(
         settings.info,
+        rescaled=False,
         frames_per_second=FLAGS.fps or settings.info.frames_per_second,
         frames_per_snippet=FLAGS.frames_per_snippet or settings.info.frames_per_snippet,
     )

@@ -95,7 +95,7 @@ def test_ambiguous_intervals_of_other_videos_only(files, tmp_path, fail):
     ambiguous = tmp_path / "ambiguous.txt"
     ambiguous.write_text("x 45.0 46.0\n")
     message = fail("evaluate", *files(), "--protocol=thumos14", f"--ambiguous={ambiguous}")
-    assert message == f"{ambiguous}: names no video of the ground truth; expected some of it"
+    assert message == f"{ambiguous}: names no video of the ground truth; expected some of its videos"
 
 
 def test_average_recall(files, succeed):

@@ -65,6 +65,20 @@ def test_errors(changed, message, flags, tmp_path, fail):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_rescaled_training_tells_no_time(trained, flags, tmp_path, succeed, fail):
+    workdir = tmp_path / "rescaled"
+    shutil.copytree(trained.workdir, workdir)
+    config = json.loads((workdir / "config.json").read_text())
+    config["dataset"]["rescaled"] = True
+    (workdir / "config.json").write_text(json.dumps(config))
+    flags = [f"--checkpoint={workdir}", *flags[1:]]
+    assert fail("localize", *flags) == (
+        f"{workdir}: was trained on rescaled features, which tell no time; expected --fps and "
+        "--frames_per_snippet of these"
+    )
+    succeed("localize", *flags, "--fps=25", "--frames_per_snippet=16")
+
+
 def test_a_damaged_checkpoint_is_named(trained, flags, tmp_path, fail):
     workdir = shutil.copytree(trained.workdir, tmp_path / "workdir")
     metadata = workdir / "checkpoints" / "6" / "default" / "_METADATA"
