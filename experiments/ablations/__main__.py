@@ -7,6 +7,7 @@ interrupted command goes on where it stopped.
 """
 
 import importlib.util
+import math
 
 from absl import flags
 from rich.console import Console
@@ -117,6 +118,8 @@ def _check_flags(config: CaseConfig) -> None:
     hardware.check_flags(num_seeds=1)
     if FLAGS.feature_store == "disk" and (FLAGS.seeds_at_once or 1) > 1:
         raise InputError(f"--seeds_at_once: is {FLAGS.seeds_at_once}; expected 1 with --feature_store=disk")
+    if FLAGS.frames_rate is not None and not math.isfinite(FLAGS.frames_rate):
+        raise InputError(f"--frames_rate: is {FLAGS.frames_rate}; expected a finite number")
     defaults = CaseConfig()
     for name in SET_HERE:
         if getattr(config, name) != getattr(defaults, name):

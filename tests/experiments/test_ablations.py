@@ -150,6 +150,7 @@ def test_features_on_disk_and_one_seed(flags, tmp_path, succeed):
             ["--figure=5", "--videos=none"],
             "--videos: 'none' is no test video; expected names such as 'synthetic_test_0000'",
         ),
+        (["--figure=6", "--frames_rate=nan"], "--frames_rate: is nan; expected a finite number"),
         (
             ["--figure=6", "--frames_dir=/nowhere"],
             "--frames_dir: /nowhere: no such folder; expected one folder of frames per test video",
