@@ -97,40 +97,18 @@ def snippet_cluster_labels(
     if not transport:
         result = _with_marginal_error(jax.nn.softmax(scores, axis=-1))
     else:
-        result = _transported_labels(
-            scores,
-            foreground,
-            cluster_foreground,
-            epsilon=epsilon,
-            num_iters=num_iters,
-            sigma=sigma,
-            rank=rank,
-        )
+        if cluster_foreground is not None:
+            # exp(L / epsilon) * prior = exp((L + epsilon * log prior) / epsilon): adding the prior as a log
+            # keeps it exact where a narrow sigma would underflow.
+            log_prior = log_gaussian_rank_prior(
+                *jax.lax.stop_gradient((foreground, cluster_foreground)), sigma=sigma, rank=rank
+            )
+            scores = scores + epsilon * log_prior
+        result = sinkhorn_with_error(scores, epsilon=epsilon, num_iters=num_iters)
     if hard:
         best = jnp.argmax(result.plan, axis=-1)
         result = _with_marginal_error(jax.nn.one_hot(best, scores.shape[1], dtype=scores.dtype))
     return jax.lax.stop_gradient(result)
-
-
-def _transported_labels(
-    scores: jax.Array,
-    foreground: jax.Array,
-    cluster_foreground: jax.Array | None,
-    *,
-    epsilon: float,
-    num_iters: int,
-    sigma: float,
-    rank: str,
-) -> SinkhornResult:
-    """Eq. (12), or Eq. (10) without ``cluster_foreground``."""
-    if cluster_foreground is not None:
-        # exp(L / epsilon) * prior = exp((L + epsilon * log prior) / epsilon): adding the prior as a log
-        # keeps it exact where a narrow sigma would underflow.
-        log_prior = log_gaussian_rank_prior(
-            *jax.lax.stop_gradient((foreground, cluster_foreground)), sigma=sigma, rank=rank
-        )
-        scores = scores + epsilon * log_prior
-    return sinkhorn_with_error(scores, epsilon=epsilon, num_iters=num_iters)
 
 
 def _with_marginal_error(labels: jax.Array) -> SinkhornResult:

@@ -47,7 +47,6 @@ class Found(NamedTuple):
 
     info: DatasetInfo
     annotations_path: Path
-    database: dict[str, AnnotatedVideo]  # by the annotations' names
     splits: dict[str, dict[str, AnnotatedVideo]]  # "train" and "test" -> annotated videos of it
     sources: dict[str, dict[str, Source]]  # video, by the features' names -> stream -> where it is
     repeated: tuple[str, ...]  # videos whose features are there more than once; the first ones are used
@@ -145,12 +144,8 @@ def find_dataset(data_dir: str | os.PathLike) -> Found:
     data_dir = Path(data_dir)
     if not data_dir.is_dir():
         raise InputError(f"{data_dir}: no such folder; expected annotations and features in it")
-    settings = {}
-    if (data_dir / "dataset.json").exists():
-        settings = read_json(data_dir / "dataset.json")
     info = read_info(data_dir, _DEFAULT, more=("annotations", "rescaled"))
-    info = _with_rescaled(data_dir / "dataset.json", settings, info)
-    path = _annotations_path(data_dir, settings)
+    path = _annotations_path(data_dir)
     database = read_ground_truth(path)
     splits = {
         "train": _of_split(data_dir, "train", info.train_subset, database, path),
@@ -163,7 +158,7 @@ def find_dataset(data_dir: str | os.PathLike) -> Found:
     if twice:
         raise InputError(f"{data_dir}: video {twice[0]!r} is in both splits; expected it in one")
     sources, repeated = find_sources(data_dir, info.streams, rescaled=info.rescaled)
-    return Found(info, path, database, splits, sources, repeated)
+    return Found(info, path, splits, sources, repeated)
 
 
 def find_sources(
@@ -267,14 +262,12 @@ def _hdf5_named(folder: Path, name: str) -> Path | None:
     return next((folder / f"{name}{s}" for s in HDF5 if (folder / f"{name}{s}").is_file()), None)
 
 
-def _annotations_path(data_dir: Path, settings: Mapping) -> Path:
-    named = settings.get("annotations")
+def _annotations_path(data_dir: Path) -> Path:
+    settings = data_dir / "dataset.json"
+    named = read_json(settings).get("annotations") if settings.exists() else None
     if named is not None:
         if not isinstance(named, str) or Path(named).name != named:
-            raise InputError(
-                f"{data_dir / 'dataset.json'}: 'annotations' is {named!r}; expected the name of a file "
-                "beside it"
-            )
+            raise InputError(f"{settings}: 'annotations' is {named!r}; expected the name of a file beside it")
         return data_dir / named
     found = sorted(path for path in data_dir.glob("*.json") if path.name != "dataset.json")
     if len(found) != 1:
@@ -330,13 +323,6 @@ def _check_video(video: str, entry: AnnotatedVideo, found: Found) -> None:
             f"{found.annotations_path}: video {video!r} has no duration; expected one, since features are "
             "rescaled"
         )
-
-
-def _with_rescaled(path: Path, settings: Mapping, info: DatasetInfo) -> DatasetInfo:
-    rescaled = settings.get("rescaled", False)
-    if not isinstance(rescaled, bool):
-        raise InputError(f"{path}: 'rescaled' is {rescaled!r}; expected true or false")
-    return dataclasses.replace(info, rescaled=rescaled)
 
 
 def _replace_classes(info: DatasetInfo, classes: tuple[str, ...], path: Path) -> DatasetInfo:

@@ -135,7 +135,7 @@ def read_info(
     Args:
         data_dir: the folder it is in.
         default: values for whatever it leaves out, or if there is none.
-        more: fields that it may hold besides, which are not looked at.
+        more: fields that it may hold besides; of these only "rescaled" is looked at.
 
     Raises:
         InputError: if it has an unknown field or a value of the wrong kind.
@@ -171,6 +171,9 @@ def read_info(
     valid = isinstance(subsets, dict) and set(subsets) <= {"train", "test"}
     if not valid or not all(isinstance(name, str) for name in subsets.values()):
         raise InputError(f'{path}: \'subsets\' is {subsets!r}; expected {{"train": ..., "test": ...}}')
+    rescaled = content.get("rescaled", default.rescaled)
+    if not isinstance(rescaled, bool):
+        raise InputError(f"{path}: 'rescaled' is {rescaled!r}; expected true or false")
     streams = names("streams", default.streams)
     for stream in streams:
         if stream in (".", "..") or any(c in stream for c in "/\\\0"):
@@ -182,6 +185,7 @@ def read_info(
         frames_per_snippet=positive("frames_per_snippet", default.frames_per_snippet),
         train_subset=subsets.get("train", default.train_subset),
         test_subset=subsets.get("test", default.test_subset),
+        rescaled=rescaled,
     )
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from case_jax.localization.matching import Segments
+from case_jax.localization.matching import Segments, tiou
 
 __all__ = ["RecallCurve", "average_recall"]
 
@@ -112,7 +112,4 @@ def _tiou(instances: np.ndarray, segments: np.ndarray) -> np.ndarray:
     """(M, 2) and (P, 2) to (M, P)."""
     if not len(segments):
         return np.zeros((len(instances), 1))  # a proposal that finds nothing
-    shared = np.minimum(instances[:, None, 1], segments[None, :, 1])
-    shared = np.maximum(0, shared - np.maximum(instances[:, None, 0], segments[None, :, 0]))
-    union = np.ptp(instances, axis=1)[:, None] + np.ptp(segments, axis=1)[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return tiou(*instances.T[:, :, None], *segments.T[:, None, :])

@@ -12,7 +12,7 @@ import numpy as np
 
 from case_jax.localization.matching import Segments, class_slices, match, rank
 
-__all__ = ["DetectionMap", "average_over", "detection_map"]
+__all__ = ["DetectionMap", "average_over", "average_precision", "detection_map"]
 
 
 class DetectionMap(NamedTuple):
@@ -65,7 +65,7 @@ def detection_map(
     hit = match(ground_truth, truth_label, detections, label, thresholds)
     per_class = np.stack(
         [
-            _average_precision(hit[:, of_class], count)
+            average_precision(hit[:, of_class], count)
             for of_class, count in zip(class_slices(label, len(classes)), np.bincount(truth_label))
         ]
     )
@@ -90,11 +90,21 @@ def average_over(result: DetectionMap, first: float, last: float) -> float | Non
     return float(result.per_tiou[close.any(axis=1)].mean())
 
 
-def _average_precision(hit: np.ndarray, instances: int) -> np.ndarray:
-    """(Q,) interpolated AP of one class from (Q, D) true positives in rank order."""
+def average_precision(hit: np.ndarray, instances: int, *, interpolated: bool = True) -> np.ndarray:
+    """AP of one class at each threshold: the mean over instances of the precision where each was found.
+
+    Args:
+        hit: (Q, D) bool, the true positives in rank order.
+        instances: how many there are to be found; those that are not count as 0.
+        interpolated: whether precision is made non-increasing first (VOC 2011).
+
+    Returns:
+        (Q,) in [0, 1].
+    """
     if not hit.shape[1]:
         return np.zeros(hit.shape[0])
     precision = np.cumsum(hit, axis=1) / np.arange(1, hit.shape[1] + 1)
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    if interpolated:
+        precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     # Recall grows by 1 / instances at each true positive.
     return np.sum(precision * hit, axis=1) / instances

@@ -24,6 +24,7 @@ __all__ = [
     "match",
     "overlapping_pairs",
     "rank",
+    "tiou",
 ]
 
 
@@ -142,14 +143,19 @@ def overlapping_pairs(
 
     start, end = detections.start[detection], detections.end[detection]
     truth_start, truth_end = truth.start[instance], truth.end[instance]
-    shared = np.maximum(0.0, np.minimum(end, truth_end) - np.maximum(start, truth_start))
-    union = (end - start) + (truth_end - truth_start) - shared
-    overlap = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    overlap = tiou(start, end, truth_start, truth_end)
 
     some = overlap > 0
     detection, instance, overlap = detection[some], instance[some], overlap[some]
     order = np.lexsort((instance, -overlap, detection))
     return detection[order], instance[order], overlap[order]
+
+
+def tiou(start: np.ndarray, end: np.ndarray, other_start: np.ndarray, other_end: np.ndarray) -> np.ndarray:
+    """Temporal intersection over union of segments, in [0, 1], broadcast; 0 where both have no length."""
+    shared = np.maximum(0.0, np.minimum(end, other_end) - np.maximum(start, other_start))
+    union = (end - start) + (other_end - other_start) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
 def class_slices(label: np.ndarray, num_classes: int) -> list[slice]:

@@ -19,7 +19,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from case_jax.localization.detection_map import DetectionMap, detection_map
+from case_jax.localization.detection_map import DetectionMap, average_precision, detection_map
 from case_jax.localization.matching import Segments, class_slices, match, overlapping_pairs, rank
 
 __all__ = ["AMBIGUOUS", "Protocol", "map_by_protocol", "thumos14_map", "wtalc_map"]
@@ -224,17 +224,14 @@ def _as_map(
     """AP from (Q, D) true positives in rank order, of the detections that count."""
     per_class = np.array(
         [
-            [_mean_precision(h[of_class][c[of_class]], count) for h, c in zip(hit, counted)]
+            [
+                average_precision(h[None, of_class][:, c[of_class]], count, interpolated=False).item()
+                for h, c in zip(hit, counted)
+            ]
             for of_class, count in zip(class_slices(label, len(classes)), np.bincount(truth_label))
         ]
     )
     return DetectionMap(thresholds, tuple(classes.tolist()), per_class)
-
-
-def _mean_precision(hit: np.ndarray, instances: int) -> float:
-    """Mean over instances of the precision at the rank where each was found; 0 where it was not."""
-    precision = np.cumsum(hit) / np.arange(1, hit.size + 1)
-    return float(np.sum(precision[hit]) / instances)
 
 
 def _on_grid(segments: Segments, to_grid) -> Segments:

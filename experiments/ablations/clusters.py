@@ -4,9 +4,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from case_jax.data.dataset import Annotation, Dataset
+from case_jax.data.samplers import uniform_indices
 from case_jax.errors import InputError
 from case_jax.inference import VideoScores
 from case_jax.report.ablation_figures import GalleryRow, Member
@@ -90,8 +92,8 @@ def gallery(
     """
     assignments = np.asarray(scores.clusters)  # (V, T, K)
     videos, num_samples = dataset.test.videos, assignments.shape[1]
-    lengths = np.array([video.num_snippets for video in videos])
-    snippet = np.arange(num_samples) * lengths[:, None] // num_samples  # (V, T), as videos are sampled
+    lengths = np.array([video.num_snippets for video in videos], np.int32)
+    snippet = np.asarray(jax.vmap(uniform_indices, in_axes=(0, None))(lengths, num_samples))  # (V, T)
     snippet_seconds = np.array([video.seconds(dataset.info) for video in videos]) / lengths
     middle = (snippet + 0.5) * snippet_seconds[:, None]
     truth = np.stack([in_action(video.annotations, m) for video, m in zip(videos, middle)])

@@ -1,5 +1,7 @@
 """Snippet embeddings and cluster prototypes in the plane (Figure 7); needs scikit-learn (extra `plots`)."""
 
+from collections.abc import Mapping
+
 import jax
 import numpy as np
 from sklearn.manifold import TSNE
@@ -14,21 +16,22 @@ from experiments.ablations.clusters import in_action
 __all__ = ["agreement", "draw_snippets", "maps"]
 
 
-def maps(state: TrainState, dataset: Dataset, *, name: str, num_points: int) -> list[EmbeddingPanel]:
-    """t-SNE of test snippets, together with the prototypes where there are clusters.
+def maps(
+    state: TrainState, features: Mapping[str, np.ndarray], foreground: np.ndarray, *, name: str
+) -> list[EmbeddingPanel]:
+    """t-SNE of snippets, together with the prototypes where there are clusters.
 
     Both are normalised first, because clusters are told apart by the cosine.
 
     Args:
         state: a trained state.
-        dataset: whose test snippets are drawn.
+        features: stream -> (1, N, D), as `draw_snippets` gives them.
+        foreground: (N,) bool.
         name: of the model.
-        num_points: how many snippets, drawn at random without replacement; all if there are fewer.
 
     Returns:
         One panel per stream.
     """
-    features, foreground = draw_snippets(dataset, num_points)
     outputs = jax.jit(state.network.apply)({"params": state.params}, features)
     cluster_foreground = np.asarray(state.cluster_labels)[:, 0] > 0.5
     panels = []
@@ -55,6 +58,10 @@ def maps(state: TrainState, dataset: Dataset, *, name: str, num_points: int) -> 
 
 def draw_snippets(dataset: Dataset, num_points: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Test snippets at random.
+
+    Args:
+        dataset: whose test snippets are drawn.
+        num_points: how many, without replacement; all if there are fewer.
 
     Returns:
         stream -> (1, N, D) features, and (N,) bool whether an annotated action is on in the middle of each.

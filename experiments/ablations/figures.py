@@ -17,7 +17,7 @@ from case_jax.report.comparison import Cell, Column, Comparison, Row, as_text, w
 from case_jax.report.figures import save_figure, timeline, timeline_height
 from experiments.ablations import clusters, embeddings
 from experiments.ablations.runs import Laboratory
-from experiments.ablations.tables import MapRow, averages, claim, compare, notes
+from experiments.ablations.tables import MapRow, averages, claim, compare, seeds
 from experiments.ablations.variants import BASELINE, CLUSTERS, FULL, NO_PRIOR, WITH_CCC, of_clusters
 
 __all__ = ["FIGURES", "Item", "Options", "write"]
@@ -137,7 +137,7 @@ def _figure_4(lab: Laboratory, options: Options) -> Item:
         (
             "Mean entropy of a label in nats, over the steps since the value before; uniform labels of "
             f"snippets have ln K = {upper:.2f}, those of clusters ln 2 = 0.69.",
-            _of_seeds(lab),
+            f"{seeds(lab).capitalize()}.",
         ),
     )
     data = {
@@ -150,7 +150,7 @@ def _figure_5(lab: Laboratory, options: Options) -> Item:
     lab.train([FULL])
     seed, info, test = lab.seeds[0], lab.dataset.info, lab.dataset.test
     state = lab.state(FULL, seed)
-    found, maps = {}, {}
+    maps = {}
     for variant in (WITH_CCC, FULL):
         scores = lab.evaluator.score(state, foreground=variant.foreground)
         detections = lab.evaluator.localize(scores, state.config).detections()
@@ -202,6 +202,7 @@ def _figure_6(lab: Laboratory, options: Options) -> Item:
     rows = clusters.gallery(
         lab.evaluator.score(state), state.cluster_labels, lab.dataset, frames=options.frames
     )
+    ranked = sorted(rows, key=lambda row: -row.foreground)
     title = "Figure 6: clusters and the snippets that belong to them most"
     table = Comparison(
         title,
@@ -215,7 +216,7 @@ def _figure_6(lab: Laboratory, options: Options) -> Item:
                     None if np.isnan(row.purity) else Cell((100 * row.purity,)),
                 ),
             )
-            for row in sorted(rows, key=lambda row: -row.foreground)
+            for row in ranked
         ),
         (
             "foreground: Q^C of the last step; share: of the test snippets, by their most probable cluster; "
@@ -223,7 +224,7 @@ def _figure_6(lab: Laboratory, options: Options) -> Item:
             *(
                 f"cluster {row.cluster}: "
                 + "; ".join(f"{m.video} {m.second:.1f} s (P^S {m.probability:.2f})" for m in row.members)
-                for row in sorted(rows, key=lambda row: -row.foreground)
+                for row in ranked
             ),
         ),
     )
@@ -241,10 +242,9 @@ def _figure_6(lab: Laboratory, options: Options) -> Item:
 def _figure_7(lab: Laboratory, options: Options) -> Item:
     lab.train([BASELINE, FULL])
     seed = lab.seeds[0]
+    features, foreground = embeddings.draw_snippets(lab.dataset, options.num_points)
     panels = [
-        embeddings.maps(
-            lab.state(variant, seed), lab.dataset, name=variant.name, num_points=options.num_points
-        )
+        embeddings.maps(lab.state(variant, seed), features, foreground, name=variant.name)
         for variant in (BASELINE, FULL)
     ]
     title = "Figure 7: embeddings of snippets and prototypes of clusters (t-SNE)"
@@ -288,8 +288,3 @@ FIGURES: Mapping[int, Callable[[Laboratory, Options], Item]] = {
     6: _figure_6,
     7: _figure_7,
 }
-
-
-def _of_seeds(lab: Laboratory) -> str:
-    """The last sentence of notes that are not about mAP."""
-    return notes(lab)[0].partition("; ")[2].capitalize()

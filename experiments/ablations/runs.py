@@ -71,6 +71,7 @@ class Laboratory:
         self._console, self._seeds_at_once = console, seeds_at_once
         self._fingerprint = fingerprint(dataset)
         self._evaluator: Evaluator | None = None
+        self._trained: set[Path] = set()  # runs known to be: every cell of a table asks
 
     def config(self, variant: Variant) -> CaseConfig:
         """The settings that a variant trains with."""
@@ -133,7 +134,10 @@ class Laboratory:
         return self.base._replace(config=self.config(variant), seed=seed)
 
     def _is_trained(self, variant: Variant, seed: int) -> bool:
-        return self.config(variant).num_steps in _steps(self.workdir(variant, seed))
+        workdir = self.workdir(variant, seed)
+        if workdir.path not in self._trained and self.config(variant).num_steps in _steps(workdir):
+            self._trained.add(workdir.path)
+        return workdir.path in self._trained
 
     def _train(self, variant: Variant, seeds: Sequence[int], title: str) -> None:
         def progress(seed: int) -> int:

@@ -21,7 +21,7 @@ from experiments.ablations.variants import (
     Variant,
 )
 
-__all__ = ["TABLES", "MapRow", "average_column", "averages", "claim", "compare", "notes"]
+__all__ = ["TABLES", "MapRow", "average_column", "averages", "claim", "compare", "notes", "seeds"]
 
 _AVERAGE = "avg"
 Shown = float | tuple[float, float]  # mAP at a tIoU, or its mean over a range in steps of 0.1
@@ -199,17 +199,20 @@ def average_column(lab: Laboratory) -> str:
 
 def notes(lab: Laboratory) -> tuple[str, ...]:
     """What must be said of every figure."""
-    config, seeds = lab.base.config, lab.seeds
-    split = lab.dataset.test
-    which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
-    spread = "" if len(seeds) == 1 else ", mean ± standard deviation"
+    config, split = lab.base.config, lab.dataset.test
     count = -(-config.num_steps // lab.base.eval_every)
     return (
-        f"mAP in % on the test split of {lab.data_name}, {split.population}; {which}{spread}.",
+        f"mAP in % on the test split of {lab.data_name}, {split.population}; {seeds(lab)}.",
         f"Step {config.num_steps:,} (the last); best: the step with the highest average mAP on the test "
         f"videos among {count} evaluations, as published results are chosen.",
         "Published values are of THUMOS14: to be compared in their order, not with these figures.",
     )
+
+
+def seeds(lab: Laboratory) -> str:
+    """What cells are over."""
+    first, last = lab.seeds[0], lab.seeds[-1]
+    return f"seed {first}" if first == last else f"seeds {first} to {last}, mean ± standard deviation"
 
 
 def _map_columns(

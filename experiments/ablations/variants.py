@@ -26,11 +26,6 @@ class Variant(NamedTuple):
     changes: Mapping[str, Any]  # fields of `CaseConfig` that differ from the full method in training
     foreground: Foreground = "mixed"  # what the trained model is tested with
 
-    @property
-    def changes_at_test_time(self) -> bool:
-        """Whether it is the training of another row, tested otherwise."""
-        return not self.changes and self.foreground != "mixed"
-
 
 FULL = Variant("CASE", {})
 BASELINE = Variant(

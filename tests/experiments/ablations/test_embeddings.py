@@ -33,7 +33,7 @@ def test_snippets_are_drawn_once_each_with_their_kind(dataset):
 def test_maps_have_a_panel_per_stream_in_their_order(dataset, fields):
     config = CaseConfig(num_snippets=8, hidden_dim=6, num_clusters=3, **fields)
     state = create_train_state(config, jax.random.key(0), stream_widths=dataset.stream_widths, num_classes=2)
-    panels = embeddings.maps(state, dataset, name="CASE", num_points=30)
+    panels = embeddings.maps(state, *embeddings.draw_snippets(dataset, 30), name="CASE")
     assert [panel.title for panel in panels] == ["CASE, rgb", "CASE, flow"]
     for panel in panels:
         assert panel.snippets.shape == (30, 2)
