@@ -19,7 +19,10 @@ from case_jax.errors import InputError
 from case_jax.parallel import replicate
 from case_jax.training import TrainState, create_train_state
 
-__all__ = ["RunSettings", "Workdir"]
+__all__ = ["SYNTHETIC", "RunSettings", "Workdir"]
+
+# What stands in place of a folder where the data set is the embedded one.
+SYNTHETIC = "synthetic"
 
 
 class RunSettings(NamedTuple):
@@ -31,6 +34,9 @@ class RunSettings(NamedTuple):
     seed: int
     eval_every: int
     tiou: tuple[float, ...]
+    # Where the data set was read from: a folder, `SYNTHETIC`, or None if that is not known. No setting: data
+    # may be moved between a run and its resumption.
+    data: str | None = None
 
     @classmethod
     def of(
@@ -41,9 +47,10 @@ class RunSettings(NamedTuple):
         seed: int,
         eval_every: int,
         tiou: Sequence[float],
+        data: str | None = None,
     ) -> "RunSettings":
         """The settings of training ``config`` on ``dataset``."""
-        return cls(config, dataset.info, dataset.stream_widths, seed, eval_every, tuple(tiou))
+        return cls(config, dataset.info, dataset.stream_widths, seed, eval_every, tuple(tiou), data)
 
     def fresh_state(self) -> TrainState:
         """The state at step 0."""
@@ -59,6 +66,7 @@ class RunSettings(NamedTuple):
             "seed": self.seed,
             "eval_every": self.eval_every,
             "tiou": self.tiou,
+            "data": self.data,
         }
 
     @classmethod
@@ -68,14 +76,18 @@ class RunSettings(NamedTuple):
         def tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
             return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
-        return cls(
+        settings = cls(
             CaseConfig(**tuples(content["method"])),
             DatasetInfo(**tuples(content["dataset"])),
             {str(k): int(v) for k, v in content["stream_widths"].items()},
             int(content["seed"]),
             int(content["eval_every"]),
             tuple(float(v) for v in content["tiou"]),
+            content.get("data"),
         )
+        if not isinstance(settings.data, str | None):
+            raise ValueError(f"'data' is {settings.data!r}")
+        return settings
 
 
 class Workdir:
@@ -96,6 +108,11 @@ class Workdir:
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def interrupted(self) -> Path:
+        """Folder of the state at which training was interrupted since the last evaluation, if it was."""
+        return self.path / "interrupted"
 
     @property
     def predictions(self) -> Path:
@@ -134,7 +151,7 @@ class Workdir:
         if self._config.exists():
             old, new = _flatten(self.settings().as_json()), _flatten(settings.as_json())
             for name in new:
-                if name != "method.num_steps" and old.get(name) != new[name]:
+                if name not in ("method.num_steps", "data") and old.get(name) != new[name]:
                     flag = name.removeprefix("method.")
                     raise InputError(
                         f"{self.path}: holds a run with {flag} = {_short(old.get(name))}, not "

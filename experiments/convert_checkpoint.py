@@ -65,7 +65,13 @@ def _from_published(torch_path: str, labels_path: str, output: str) -> str:
     config = _config(first)
     widths = {stream: of_stream["cas_encoder"]["kernel"][0] for stream, of_stream in shapes.items()}
     settings = RunSettings(
-        config, info, widths, FLAGS.seed, eval_every=FLAGS.eval_every, tiou=cli.tiou_from_flags()
+        config,
+        info,
+        widths,
+        FLAGS.seed,
+        eval_every=FLAGS.eval_every,
+        tiou=cli.tiou_from_flags(),
+        data=str(Path(FLAGS.data_dir).absolute()) if FLAGS.data_dir else None,
     )
     fresh = settings.fresh_state()
     for stream, of_stream in shapes.items():

@@ -12,9 +12,10 @@ from case_jax.data.dataset import Dataset
 from case_jax.data.synthetic import make_synthetic_dataset
 from case_jax.data.thumos import is_thumos_layout, load_dataset
 from case_jax.errors import InputError
+from case_jax.workdir import SYNTHETIC
 from experiments import cli
 
-__all__ = ["check_batch", "data_name", "define_flags", "load", "seeds"]
+__all__ = ["check_batch", "data_name", "define_flags", "load", "read", "seeds", "source"]
 
 FLAGS = flags.FLAGS
 
@@ -53,15 +54,35 @@ def load(config: CaseConfig, console: Console) -> Dataset:
     Raises:
         InputError: if they name none or two, or it cannot be read.
     """
+    data = SYNTHETIC if source() == SYNTHETIC else FLAGS.data_dir  # errors name it as it was given
+    return read(data, config, console, in_memory=FLAGS.feature_store == "device")
+
+
+def source() -> str:
+    """Where the data set that the flags name is: a whole path, or `SYNTHETIC`.
+
+    Raises:
+        InputError: if they name none or two.
+    """
     if FLAGS.synthetic:
         if FLAGS.data_dir:
             raise InputError("--data_dir: contradicts --synthetic; expected one of the two")
+        return SYNTHETIC
+    return str(Path(cli.require("data_dir", "a data set's folder, or --synthetic")).absolute())
+
+
+def read(data: str, config: CaseConfig, console: Console, *, in_memory: bool) -> Dataset:
+    """Reads the data set that `source` named, in the layout of THUMOS14 or ActivityNet.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    if data == SYNTHETIC:
         console.print("data: embedded synthetic two-stream features (no real video)")
         return make_synthetic_dataset()
-    data_dir = cli.require("data_dir", "a data set's folder, or --synthetic")
-    read = load_dataset if is_thumos_layout(data_dir) else load_activitynet
-    with console.status(Text(f"reading {data_dir}")):
-        return read(data_dir, in_memory=FLAGS.feature_store == "device", dtype=config.feature_dtype)
+    load_layout = load_dataset if is_thumos_layout(data) else load_activitynet
+    with console.status(Text(f"reading {data}")):
+        return load_layout(data, in_memory=in_memory, dtype=config.feature_dtype)
 
 
 def data_name() -> str:

@@ -8,24 +8,21 @@ what was trained; --workdir keeps its own settings.
 
 import contextlib
 import dataclasses
-import importlib.util
 import time
-from collections.abc import Mapping, Sequence
 
 from absl import flags
 from rich.console import Console
 
-from case_jax import parallel
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import Dataset
 from case_jax.errors import InputError
 from case_jax.evaluation import Evaluator
-from case_jax.localization.detection_map import DetectionMap
 from case_jax.report.tables import map_table, seeds_table
-from case_jax.training import NonFiniteLossError, TrainState
+from case_jax.training import NonFiniteLossError
 from case_jax.workdir import RunSettings, Workdir
 from experiments import cli, hardware, inputs
-from experiments.train import Hardware, Run, describe, train
+from experiments.outcome import Outcome, evaluate_run, require_report_packages, write_report_of
+from experiments.train import Run, describe, train
 
 flags.DEFINE_enum(
     "mode",
@@ -59,10 +56,8 @@ def main() -> None:
     config = cli.config_from_flags()
     base = Workdir(cli.require("workdir", "a folder for the run"))
     tiou = cli.tiou_from_flags()
-    if FLAGS.report and not all(importlib.util.find_spec(name) for name in ("jinja2", "matplotlib")):
-        raise InputError(
-            "--report: needs jinja2 and matplotlib; expected pip install '.[plots]', or --noreport"
-        )
+    if FLAGS.report:
+        require_report_packages()
     hardware.check_flags(num_seeds=FLAGS.num_seeds)
     dataset = inputs.load(config, console)
     training = FLAGS.mode == "train"
@@ -70,76 +65,57 @@ def main() -> None:
         inputs.check_batch(config, dataset)
     runs = []
     for seed in inputs.seeds():
-        settings = RunSettings.of(config, dataset, seed=seed, eval_every=FLAGS.eval_every, tiou=tiou)
+        settings = RunSettings.of(
+            config, dataset, seed=seed, eval_every=FLAGS.eval_every, tiou=tiou, data=inputs.source()
+        )
         runs.append(Run(settings, base if FLAGS.num_seeds == 1 else base.of_seed(seed)))
 
     began = time.perf_counter()
-    with hardware.connected(config, console) as where:
+    with contextlib.ExitStack() as stack:
+        where = stack.enter_context(hardware.connected(config, console))
         if training:
             hardware.in_first_process(lambda: [run.workdir.begin(run.settings) for run in runs])
             try:
                 train(runs, dataset, where, console)
             except NonFiniteLossError as error:
                 raise InputError(f"--learning_rate: is {config.learning_rate}; {error}") from None
-        seconds = time.perf_counter() - began if training else 0.0
-        results, best = _evaluate(runs, dataset, where, console)
+        seconds = time.perf_counter() - began if training else None
+
+        evaluator = None
+        if hardware.is_first_process():
+            trained = runs[0].workdir.settings().config
+            evaluator = Evaluator(dataset.test, dataset.info, trained, on_device=where.on_device)
+            stack.enter_context(evaluator)
+        results, said = {}, []
+        for run in runs:
+            outcome = evaluate_run(
+                run.workdir,
+                dataset,
+                evaluator,
+                mesh=where.mesh,
+                tiou=tiou,
+                config=None if training else _test_time_config,
+            )
+            results[run.settings.seed] = outcome.results
+            if hardware.is_first_process():
+                if not training and run is runs[0]:
+                    describe(outcome.settings, outcome.state, dataset, console)
+                said.append(_report(run.workdir, dataset, outcome, seconds))
     if not hardware.is_first_process():
         return
     if FLAGS.synthetic:
         console.print("synthetic data: these figures say nothing about real video")
-    if len(runs) == 1:
-        print(map_table(*results.values()))
-    else:
-        print(seeds_table(results))
-    for run, state in zip(runs, best):
-        _report(run, dataset, state, results[run.settings.seed], seconds)
+    print(map_table(results[runs[0].settings.seed]) if len(runs) == 1 else seeds_table(results))
+    if any(said):
+        print("\n" + "\n".join(said))
 
 
-def _report(
-    run: Run, dataset: Dataset, state: TrainState, results: Mapping[str, DetectionMap], seconds: float
-) -> None:
+def _report(workdir: Workdir, dataset: Dataset, outcome: Outcome, seconds: float | None) -> str:
     if not FLAGS.report:
-        return
-    if state.config != run.workdir.settings().config:
-        print(f"\nother settings than the run's: {run.workdir.report} is left as it is")
-        return
-    from case_jax.report.html import write_report  # matplotlib takes a second to import
-
-    path = write_report(run.workdir, dataset, state, results, seconds=seconds, synthetic=FLAGS.synthetic)
-    print(f"\nreport: {path}")
-
-
-def _evaluate(
-    runs: Sequence[Run], dataset: Dataset, where: Hardware, console: Console
-) -> tuple[dict[int, dict[str, DetectionMap]], list[TrainState]]:
-    """Scores the last and the best checkpoint of every run: mAP by seed and title, and the best states."""
-    results, best = {}, []
-    with contextlib.ExitStack() as stack:
-        evaluator = None
-        for run in runs:
-            of_run = results[run.settings.seed] = {}
-            for which in ("last", "best"):
-                settings, state = run.workdir.load(which, mesh=where.mesh)
-                if (settings.info, settings.stream_widths) != (dataset.info, dataset.stream_widths):
-                    raise InputError(
-                        f"{run.workdir.path}: was trained on other classes, streams or widths; expected "
-                        "those of the data set given"
-                    )
-                if not hardware.is_first_process():
-                    continue
-                state = parallel.local_copy(state)
-                if FLAGS.mode == "evaluate":
-                    if not results[runs[0].settings.seed]:
-                        describe(settings, state, dataset, console)
-                    state = state.replace(config=_test_time_config(settings.config))
-                if evaluator is None:
-                    evaluator = stack.enter_context(
-                        Evaluator(dataset.test, dataset.info, state.config, on_device=where.on_device)
-                    )
-                title = f"{which} (step {int(state.step)})"
-                of_run[title] = evaluator.map_of(evaluator.detect(state), cli.tiou_from_flags())
-            best.append(state)
-    return results, best
+        return ""
+    if outcome.state.config != outcome.settings.config:
+        return f"other settings than the run's: {workdir.report} is left as it is"
+    return f"report: {write_report_of(workdir, dataset, outcome, seconds=seconds)}"
 
 
 def _test_time_config(trained: CaseConfig) -> CaseConfig:

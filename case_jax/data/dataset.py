@@ -9,7 +9,7 @@ import numpy as np
 from case_jax.data.feature_files import video_length
 from case_jax.data.packed import DTYPES, PackedFeatures, pack
 
-__all__ = ["Annotation", "Dataset", "DatasetInfo", "Split", "Video", "as_entries"]
+__all__ = ["Annotation", "Dataset", "DatasetInfo", "Split", "Video", "as_entries", "in_action"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +43,14 @@ class Annotation(NamedTuple):
 def as_entries(annotations: Sequence[Annotation]) -> list[dict]:
     """Annotations as the {"label", "segment"} entries that detection mAP takes."""
     return [{"label": a.label, "segment": (a.start, a.end)} for a in annotations]
+
+
+def in_action(annotations: Sequence[Annotation], seconds: np.ndarray) -> np.ndarray:
+    """(N,) bool: whether an annotated action is on at each of (N,) seconds."""
+    on = np.zeros(len(seconds), bool)
+    for annotation in annotations:
+        on |= (annotation.start <= seconds) & (seconds < annotation.end)
+    return on
 
 
 class Video(NamedTuple):

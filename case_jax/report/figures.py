@@ -22,7 +22,6 @@ __all__ = [
     "PINK",
     "STYLES",
     "as_svg",
-    "curves",
     "save_figure",
     "tidy",
     "timeline",
@@ -58,35 +57,6 @@ def save_figure(figure: Figure, stem: Path, *, dots_per_inch: int = 200) -> list
     write_atomically(paths[0], png.getvalue())
     write_text_atomically(paths[1], as_svg(figure))
     return paths
-
-
-def curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Losses (unweighted terms) and average mAP over training steps.
-
-    Args:
-        rows: evaluations, as in `metrics.jsonl`.
-
-    Returns:
-        A figure with two panels.
-    """
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    losses, quality = figure.subplots(1, 2)
-    steps = [row["step"] for row in rows]
-    names = [name for name in rows[0]["losses"] if name.startswith("loss")]
-    for i, name in enumerate(names):
-        color = (GREY, BLUE, ORANGE, GREEN, PINK)[i % 5]
-        values = [row["losses"][name] for row in rows]
-        label = name.removeprefix("loss_").replace("_", " ")
-        losses.plot(steps, values, color=color, linestyle=STYLES[i % 5], label=label)
-    losses.set(xlabel="step", ylabel="loss", yscale="log")
-    losses.legend(frameon=False, fontsize=8)
-    averages = [100 * row["average"] for row in rows]
-    quality.plot(steps, averages, color=BLUE, marker="o", markersize=3)
-    best = int(np.argmax(averages))
-    quality.annotate(f"best {averages[best]:.1f}", (steps[best], averages[best]), fontsize=8)
-    quality.set(xlabel="step", ylabel="average mAP (%)")
-    tidy(losses, quality)
-    return figure
 
 
 def timeline(

@@ -1,68 +1,53 @@
-"""`report.html`: one self-contained page about a run. Needs jinja2 and matplotlib (extra `plots`)."""
+"""`report.html`: one self-contained page about a run, with a browser of its videos.
+
+It needs jinja2 (extra `plots`). The page loads nothing: its style, its script (`page/page.js`) and its data
+(`page_data`) are in the file.
+"""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jinja2
 import markupsafe
+import numpy as np
 
 from case_jax import __version__
 from case_jax.data.dataset import Dataset
 from case_jax.data.files import write_text_atomically
-from case_jax.evaluation import predict, score_split
+from case_jax.inference import VideoScores
 from case_jax.localization.detection_map import DetectionMap
-from case_jax.report.figures import as_svg, curves, timeline
+from case_jax.localization.detections import Detections
+from case_jax.localization.error_analysis import (
+    ERRORS,
+    OUTCOMES,
+    Bucket,
+    ErrorAnalysis,
+    analyse_errors,
+    per_video_ap,
+)
+from case_jax.localization.matching import detected_segments, make_segments
+from case_jax.report import page_data
 from case_jax.report.tables import map_rows, per_class_rows
 from case_jax.training import TrainState
-from case_jax.workdir import Workdir
+from case_jax.workdir import SYNTHETIC, RunSettings, Workdir
 
 __all__ = ["write_report"]
 
-_TEMPLATE = jinja2.Template(
-    """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>CASE run {{ name }}</title>
-<style>
-:root { color-scheme: light dark }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 1rem auto; max-width: 62rem; padding: 0 1rem }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .2rem .6rem; text-align: right } th:first-child, td:first-child { text-align: left }
-thead { border-bottom: 1px solid } .wide { overflow-x: auto }
-figure { margin: 1rem 0; background: white; overflow-x: auto } svg { max-width: 100%; height: auto }
-.note { border-left: 4px solid #D55E00; padding-left: .7rem }
-</style></head><body>
-<h1>CASE run {{ name }}</h1>
-{% if synthetic %}<p class="note"><strong>Synthetic data.</strong> The features were generated; these figures
-say nothing about real video.</p>{% endif %}
-{% for line in facts %}<p>{{ line }}</p>{% endfor %}
-<h2>Detection mAP</h2>
-{{ table(map_rows) }}
-<p>"best" was chosen by its average mAP on the test videos, as published results are; "last" was not
-chosen.</p>
-<h2>Per class, {{ best }}</h2>
-{{ table(class_rows) }}
-{% if curves %}<h2>Training</h2>
-<figure role="img" aria-label="Losses and average mAP over steps">{{ curves }}</figure>{% endif %}
-<h2>Videos</h2>
-<p>The {{ timelines|length }} test videos with the most annotated instances. Darker detections are surer.</p>
-{% for title, svg in timelines %}
-<figure role="img" aria-label="Foreground probabilities, ground truth and detections of {{ title }}">
-{{ svg }}</figure>
-{% endfor %}
-<h2>Settings</h2>
-<details><summary>All settings</summary><pre>{{ settings }}</pre></details>
-</body></html>
-""",
-    autoescape=True,
-)
-_TABLE = jinja2.Template(
-    """<div class="wide"><table><thead><tr>{% for cell in rows[0] %}<th scope="col">{{ cell }}</th>
-{% endfor %}</tr></thead><tbody>{% for row in rows[1:] %}<tr>{% for cell in row %}<td>{{ cell }}</td>
-{% endfor %}</tr>{% endfor %}</tbody></table></div>""",
-    autoescape=True,
-)
+_RATIOS = (1, 2, 3, 5, 10)  # rows of the profile of the surest detections
+
+
+class _Bar(NamedTuple):
+    """A cell with a bar behind its text."""
+
+    text: str
+    part: float  # of the cell's width, in [0, 1]
+
+
+_Rows = Sequence[Sequence[str | _Bar]]
 
 
 def write_report(
@@ -70,81 +55,203 @@ def write_report(
     dataset: Dataset,
     state: TrainState,
     results: Mapping[str, DetectionMap],
+    scores: VideoScores,
+    detections: Mapping[str, Detections],
     *,
-    seconds: float,
-    synthetic: bool = False,
-    num_videos: int = 6,
+    seconds: float | None = None,
 ) -> Path:
     """Writes the report of a trained run into its workdir.
 
     Args:
         workdir: of the run.
         dataset: it was trained and tested on.
-        state: whose foreground probabilities and detections are drawn.
-        results: table row -> mAP; the last one is shown per class.
-        seconds: how long the command took, 0 if nothing was trained.
-        synthetic: whether to say that the data is synthetic.
-        num_videos: how many test videos to draw.
+        state: whose scores and detections these are.
+        results: table row -> mAP; the last one is that of ``state``.
+        scores: of all test videos.
+        detections: test video -> `Detections`.
+        seconds: how long the training took, if that is known.
 
     Returns:
         The path of the report.
+
+    Raises:
+        InputError: if it cannot be written.
     """
     settings = workdir.settings()._replace(config=state.config)
-    videos = sorted(dataset.test.videos, key=lambda v: -len(v.annotations))[:num_videos]
-    scores = score_split(state, videos)
-    predictions = predict(state, videos, dataset.info)["results"]
-    timelines = [
-        (
-            video.name,
-            _markup(
-                timeline(
-                    video,
-                    jax.tree.map(lambda array, row=row: array[row], scores),
-                    predictions[video.name],
-                    dataset.info,
-                )
-            ),
-        )
-        for row, video in enumerate(videos)
-    ]
-    best_title, best = list(results.items())[-1]
-    rows = workdir.metrics()  # none where a checkpoint was converted, not trained
-    page = _TEMPLATE.render(
-        name=workdir.path.name,
-        synthetic=synthetic,
-        facts=_facts(dataset, settings.seed, seconds),
-        table=_table,
+    info, videos = dataset.info, dataset.test.videos
+    scores = jax.tree.map(np.asarray, scores)
+    title, best = list(results.items())[-1]
+    truth = make_segments(dataset.test.ground_truth())
+    found = detected_segments(detections, info.classes)
+    durations = {video.name: video.seconds(info) for video in videos}
+    errors = analyse_errors(truth, found, durations, tiou_thresholds=best.tiou)
+    quality = per_video_ap(truth, found, best.tiou)
+    clusters = []
+    if scores.clusters is not None:
+        clusters = page_data.clusters(np.asarray(state.cluster_labels), scores, videos, info)
+    charts = page_data.curves(workdir.metrics(), workdir.history())
+    shown = page_data.videos(videos, scores, detections, quality, info)
+    data = {
+        "classes": info.classes,
+        "samples": scores.attention.shape[1],
+        "clusters": [cluster._asdict() for cluster in clusters],
+        "charts": charts,
+        "longest": max(video["seconds"] for video in shown),
+        **_score_range(found.score, truth.label.size),
+        "videos": shown,
+    }
+    page = _page().render(
+        name=workdir.path.absolute().name,
+        synthetic=settings.data == SYNTHETIC,
+        facts=_facts(dataset, settings, state, seconds),
         map_rows=map_rows(results),
+        shown=len(shown),
+        total=len(videos),
+        best=title,
         class_rows=per_class_rows(best),
-        best=best_title,
-        curves=_markup(curves(rows)) if rows else None,
-        timelines=timelines,
+        errors=errors,
+        profile_rows=_profile_rows(errors),
+        gain_rows=_gain_rows(errors),
+        missed_rows=_missed_rows(errors),
+        buckets_note=f" at tIoU {errors.tiou:g}; the bounds are DETAD's for {_BUCKETS[errors.buckets]}",
+        cluster_rows=_cluster_rows(clusters),
+        charts=[_in_words(chart) for chart in charts],
         settings=json.dumps(settings.as_json(), indent=1),
+        version=__version__,
+        data=_as_script(data),
     )
     write_text_atomically(workdir.report, page)
     return workdir.report
 
 
-def _facts(dataset: Dataset, seed: int, seconds: float) -> list[str]:
-    populations = "; ".join(
-        f"{title}: {split.population}"
-        for title, split in (("training", dataset.train), ("test", dataset.test))
-    )
-    info = dataset.info
+def _page() -> jinja2.Template:
+    loader = jinja2.PackageLoader("case_jax.report", "page")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.globals |= {
+        name: markupsafe.Markup(loader.get_source(environment, file)[0])
+        for name, file in (("style", "page.css"), ("script", "page.js"))
+    }
+    return environment.get_template("page.html")
+
+
+def _as_script(data: Mapping[str, Any]) -> markupsafe.Markup:
+    """JSON that may stand in a <script>: nothing in it can end the element."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return markupsafe.Markup(text.replace("<", "\\u003c"))
+
+
+def _facts(
+    dataset: Dataset, settings: RunSettings, state: TrainState, seconds: float | None
+) -> list[tuple[str, str]]:
+    info, config = dataset.info, state.config
+    components = [name.upper() for name in ("scc", "ccc") if getattr(config, name)]
+    if config.clustering_assisted_testing:
+        components.append("clustering-assisted testing")
+    widths = ", ".join(f"{name} ({width})" for name, width in settings.stream_widths.items())
+    facts = [
+        ("Training", dataset.train.population),
+        ("Test", dataset.test.population),
+        ("Classes and streams", f"{len(info.classes)} classes; {widths}"),
+        ("Components", ", ".join(components) or "none: the baseline"),
+        (
+            "Sampling",
+            f"{config.num_snippets} snippets a video, {config.batch_size} videos a batch, "
+            f"{config.num_clusters} clusters",
+        ),
+        (
+            "Steps",
+            f"{config.num_steps:,}, evaluated every {settings.eval_every:,}; shown: {int(state.step):,}",
+        ),
+        ("Seed", str(settings.seed)),
+        ("Data", settings.data or "not recorded"),
+    ]
+    if seconds is not None:
+        facts.append(("Time", f"{seconds:.0f} s for the training command, on {jax.devices()[0].device_kind}"))
+    return facts
+
+
+def _score_range(scores: np.ndarray, num_instances: int) -> dict[str, float]:
+    """The slider's range, and where it stands first: as many detections as there are actions."""
+    if not scores.size:
+        return {"lowest": 0.0, "highest": 1.0, "score": 0.0}
+    surest = np.sort(scores)[::-1][: max(1, num_instances)]
+    start = math.floor(100 * float(surest[-1])) / 100
+    return {"lowest": float(scores.min()), "highest": float(scores.max()), "score": start}
+
+
+def _profile_rows(errors: ErrorAnalysis) -> _Rows:
+    rows: list[Sequence[str | _Bar]] = [["surest", *OUTCOMES, "detections"]]
+    for ratio in _RATIOS:
+        counts = errors.profile[ratio - 1]
+        total = int(counts.sum())
+        parts = [float(count) / max(1, total) for count in counts]
+        rows.append([f"{ratio} G", *(_Bar(f"{100 * part:.1f}", part) for part in parts), f"{total:,}"])
+    return rows
+
+
+def _gain_rows(errors: ErrorAnalysis) -> _Rows:
+    highest = max(1e-9, float(errors.gain.max()), float(errors.average_gain.max()))
     return [
-        f"{populations}; {len(info.classes)} classes; streams {', '.join(info.streams)}.",
-        f"Seed {seed}; {seconds:.0f} s for the command that wrote this; case_jax {__version__}.",
+        ["error", f"at tIoU {errors.tiou:g}", "average over the tIoUs"],
+        *(
+            [name, *(_Bar(f"{100 * value:.2f}", float(value) / highest) for value in values)]
+            for name, *values in zip(ERRORS, errors.gain, errors.average_gain)
+        ),
     ]
 
 
-def _table(rows: list[list[str]]) -> markupsafe.Markup:
-    return _safe(_TABLE.render(rows=rows))
+_BUCKETS = {"thumos14": "THUMOS14", "activitynet": "ActivityNet"}
 
 
-def _markup(figure) -> markupsafe.Markup:
-    return _safe(as_svg(figure))
+def _missed_rows(errors: ErrorAnalysis) -> _Rows:
+    rows: list[Sequence[str | _Bar]] = [["by", "from, to", "missed", "actions"]]
+    for title, buckets, unit in (
+        ("length", errors.by_length, " s"),
+        ("share of the video", errors.by_coverage, ""),
+        ("actions in the video", errors.by_num_instances, ""),
+    ):
+        rows += [_missed_row(title, bucket, unit) for bucket in buckets if bucket.instances]
+    total, missed = errors.num_instances, errors.num_missed
+    rows.append(["all", "", _Bar(f"{100 * missed / total:.1f}", missed / total), f"{total:,}"])
+    return rows
 
 
-def _safe(html: str) -> markupsafe.Markup:
-    """Marks our own markup as not to be escaped."""
-    return markupsafe.Markup(html)
+def _missed_row(title: str, bucket: Bucket, unit: str) -> Sequence[str | _Bar]:
+    upper = f"{bucket.upper:g}" if math.isfinite(bucket.upper) else "more"
+    part = bucket.missed / bucket.instances
+    return [
+        f"{title}, {bucket.name}",
+        f"{bucket.lower:g} to {upper}{unit}",
+        _Bar(f"{100 * part:.1f}", part),
+        f"{bucket.instances:,}",
+    ]
+
+
+def _cluster_rows(clusters: Sequence[page_data.Cluster]) -> _Rows:
+    if not clusters:
+        return []
+    rows: list[Sequence[str | _Bar]] = [["cluster", "foreground", "share (%)", "in actions (%)"]]
+    largest = max(cluster.share for cluster in clusters)
+    for cluster in clusters:
+        acting = cluster.in_action
+        rows.append(
+            [
+                str(cluster.number),
+                _Bar(f"{cluster.foreground:.3f}", cluster.foreground),
+                _Bar(f"{100 * cluster.share:.1f}", cluster.share / largest),
+                "–" if acting is None else _Bar(f"{100 * acting:.1f}", acting),
+            ]
+        )
+    return rows
+
+
+def _in_words(chart: Mapping[str, Any]) -> str:
+    """First and last values of a chart's curves, for whoever does not see them."""
+    unit = f" {chart['unit']}" if chart["unit"] else ""
+    curves = [
+        f"{series['name']} from {series['points'][0][1]:.4g}{unit} at step {series['points'][0][0]:,} to "
+        f"{series['points'][-1][1]:.4g}{unit} at step {series['points'][-1][0]:,}"
+        for series in chart["series"]
+        if series["points"]
+    ]
+    return f"{chart['title']}: {'; '.join(curves)}."

@@ -72,7 +72,9 @@ def main() -> None:
         dataset, FLAGS.videos, FLAGS.num_videos, FLAGS.frames_dir, FLAGS.frames_rate, FLAGS.num_points
     )
     seeds = inputs.seeds()
-    base = RunSettings.of(config, dataset, seed=seeds[0], eval_every=FLAGS.eval_every, tiou=tiou)
+    base = RunSettings.of(
+        config, dataset, seed=seeds[0], eval_every=FLAGS.eval_every, tiou=tiou, data=inputs.source()
+    )
     with hardware.connected(config, console) as where:
         lab = Laboratory(
             base,

@@ -7,13 +7,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from case_jax.data.dataset import Annotation, Dataset
+from case_jax.data.dataset import Dataset, in_action
 from case_jax.data.samplers import uniform_indices
 from case_jax.errors import InputError
 from case_jax.inference import VideoScores
 from case_jax.report.ablation_figures import GalleryRow, Member
 
-__all__ = ["Frames", "gallery", "in_action"]
+__all__ = ["Frames", "gallery"]
 
 _WIDTH = 160  # of a frame in the figure, pixels
 
@@ -122,14 +122,6 @@ def gallery(
             GalleryRow(k, float(foreground), float(mine.sum() / distinct.sum()), purity, tuple(members))
         )
     return rows
-
-
-def in_action(annotations: Sequence[Annotation], seconds: np.ndarray) -> np.ndarray:
-    """(N,) bool: whether an annotated action is on at each of (N,) seconds."""
-    on = np.zeros(len(seconds), bool)
-    for annotation in annotations:
-        on |= (annotation.start <= seconds) & (seconds < annotation.end)
-    return on
 
 
 def _literal(name: str) -> str:

@@ -7,11 +7,10 @@ import numpy as np
 from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 
-from case_jax.data.dataset import Dataset
+from case_jax.data.dataset import Dataset, in_action
 from case_jax.data.feature_files import read_snippets
 from case_jax.report.ablation_figures import EmbeddingPanel
 from case_jax.training import TrainState
-from experiments.ablations.clusters import in_action
 
 __all__ = ["agreement", "draw_snippets", "maps"]
 

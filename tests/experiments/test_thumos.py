@@ -41,7 +41,7 @@ def test_training_fills_the_workdir(trained):
     assert names == FILES
 
     config = json.loads((trained.workdir / "config.json").read_text())
-    assert list(config) == ["method", "dataset", "stream_widths", "seed", "eval_every", "tiou"]
+    assert list(config) == ["method", "dataset", "stream_widths", "seed", "eval_every", "tiou", "data"]
     assert (config["seed"], config["eval_every"], config["tiou"]) == (4, 2, TIOU)
     assert config["method"]["num_steps"] == 6
     assert config["stream_widths"] == {"rgb": 8, "flow": 8}

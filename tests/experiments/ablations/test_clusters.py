@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from case_jax.data.dataset import Annotation, Dataset, DatasetInfo, Split, Video
+from case_jax.data.dataset import Annotation, Dataset, DatasetInfo, Split, Video, in_action
 from case_jax.errors import InputError
 from case_jax.inference import VideoScores
 from experiments.ablations import clusters
@@ -85,5 +85,5 @@ def test_a_frame_that_is_no_picture(tmp_path):
 
 def test_in_action_excludes_the_end():
     annotations = (Annotation("Jump", 1.0, 2.0), Annotation("Jump", 1.5, 3.0))
-    got = clusters.in_action(annotations, np.array([0.9, 1.0, 2.9, 3.0]))
+    got = in_action(annotations, np.array([0.9, 1.0, 2.9, 3.0]))
     assert got.tolist() == [False, True, True, False]
