@@ -13,7 +13,9 @@ __version__ = "0.1.0"
 _HOME = {  # public name -> the module that defines it
     "CaseConfig": "config",
     "CaseNetwork": "model",
+    "Detection": "localization.detections",
     "InputError": "errors",
+    "Localizer": "localizer",
     "SinkhornResult": "sinkhorn",
     "TrainState": "training",
     "create_train_state": "training",

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from case_jax.config import CaseConfig
 from case_jax.data.feature_files import read_snippets, video_length
 from case_jax.data.packed import PackedFeatures
 from case_jax.data.samplers import uniform_indices
@@ -21,7 +22,7 @@ from case_jax.inference import Foreground, VideoScores, fuse_scores
 from case_jax.model import CaseNetwork, StreamOutput
 from case_jax.training import TrainState
 
-__all__ = ["SampledVideos", "sample_videos", "score_sampled"]
+__all__ = ["SampledVideos", "default_foreground", "sample_videos", "score_sampled", "score_window"]
 
 # Scores are dealt out to at most this many (video, sample, class) triples in one call.
 _SCORES_PER_CALL = 2**25
@@ -94,7 +95,7 @@ def score_sampled(
     """
     config, network = state.config, state.network
     if foreground is None:
-        foreground = "mixed" if config.clustering_assisted_testing else "attention"
+        foreground = default_foreground(config)
     if videos.blocks is not None:
         outputs = _score_blocks(state.params, videos.features, videos.blocks, network=network)
     else:
@@ -119,6 +120,41 @@ def score_sampled(
     samples = np.resize(videos.samples, (-(-num_videos // at_once) * at_once, num_snippets))
     parts = map(deal_out, samples.reshape(-1, at_once, num_snippets))
     return jax.tree.map(lambda *arrays: jnp.concatenate(arrays)[:num_videos], *parts)
+
+
+def default_foreground(config: CaseConfig) -> Foreground:
+    """With clustering-assisted testing "mixed" (P^M), otherwise "attention" (P^A)."""
+    return "mixed" if config.clustering_assisted_testing else "attention"
+
+
+@functools.partial(jax.jit, static_argnames=("network", "top_k", "foreground"))
+def score_window(
+    params: Mapping,
+    cluster_labels: jax.Array | None,
+    rows: Mapping[str, jax.Array],
+    samples: jax.Array,
+    *,
+    network: CaseNetwork,
+    top_k: int,
+    foreground: Foreground,
+) -> tuple[jax.Array, jax.Array]:
+    """Scores T samples of one video.
+
+    Args:
+        params: parameters of ``network``.
+        cluster_labels: (K, 2) Q^C; may be None for "attention".
+        rows: stream name -> (R, D), the distinct snippets among the samples, and filling after them.
+        samples: (T,) int32 position of each sample in ``rows``. No row that none of them names matters.
+        network: the network (static).
+        top_k: k of the video score (static).
+        foreground: which foreground probability to fuse (static).
+
+    Returns:
+        (T, G) fused class activation sequences and (G,) video scores, see `VideoScores`.
+    """
+    outputs = _score_block(params, rows, network=network)
+    scores = _deal_out(outputs, cluster_labels, samples[None], top_k=top_k, foreground=foreground)
+    return scores.fused[0], scores.video[0]
 
 
 @functools.partial(jax.jit, static_argnames="network")

@@ -37,6 +37,8 @@ class RunSettings(NamedTuple):
     # Where the data set was read from: a folder, `SYNTHETIC`, or None if that is not known. No setting: data
     # may be moved between a run and its resumption.
     data: str | None = None
+    # Snippets of the longest test video, which evaluation judged as a whole. No setting either.
+    longest_video: int | None = None
 
     @classmethod
     def of(
@@ -50,7 +52,8 @@ class RunSettings(NamedTuple):
         data: str | None = None,
     ) -> "RunSettings":
         """The settings of training ``config`` on ``dataset``."""
-        return cls(config, dataset.info, dataset.stream_widths, seed, eval_every, tuple(tiou), data)
+        longest = max(video.num_snippets for video in dataset.test.videos)
+        return cls(config, dataset.info, dataset.stream_widths, seed, eval_every, tuple(tiou), data, longest)
 
     def fresh_state(self) -> TrainState:
         """The state at step 0."""
@@ -67,6 +70,7 @@ class RunSettings(NamedTuple):
             "eval_every": self.eval_every,
             "tiou": self.tiou,
             "data": self.data,
+            "longest_video": self.longest_video,
         }
 
     @classmethod
@@ -84,9 +88,12 @@ class RunSettings(NamedTuple):
             int(content["eval_every"]),
             tuple(float(v) for v in content["tiou"]),
             content.get("data"),
+            content.get("longest_video"),
         )
         if not isinstance(settings.data, str | None):
             raise ValueError(f"'data' is {settings.data!r}")
+        if not (settings.longest_video is None or int(settings.longest_video) > 0):
+            raise ValueError(f"'longest_video' is {settings.longest_video!r}")
         return settings
 
 
@@ -151,7 +158,7 @@ class Workdir:
         if self._config.exists():
             old, new = _flatten(self.settings().as_json()), _flatten(settings.as_json())
             for name in new:
-                if name not in ("method.num_steps", "data") and old.get(name) != new[name]:
+                if name not in ("method.num_steps", "data", "longest_video") and old.get(name) != new[name]:
                     flag = name.removeprefix("method.")
                     raise InputError(
                         f"{self.path}: holds a run with {flag} = {_short(old.get(name))}, not "

@@ -9,6 +9,7 @@ time nor T: they are THUMOS14's and the published ones, or those of --data_dir a
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 
 import jax
@@ -71,7 +72,7 @@ def _from_published(torch_path: str, labels_path: str, output: str) -> str:
         FLAGS.seed,
         eval_every=FLAGS.eval_every,
         tiou=cli.tiou_from_flags(),
-        data=str(Path(FLAGS.data_dir).absolute()) if FLAGS.data_dir else None,
+        data=os.path.abspath(FLAGS.data_dir) if FLAGS.data_dir else None,
     )
     fresh = settings.fresh_state()
     for stream, of_stream in shapes.items():

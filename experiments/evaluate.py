@@ -1,12 +1,18 @@
 """mAP, or average recall, of any ActivityNet-format prediction file.
 
 python -m experiments.evaluate --ground_truth=gt.json --predictions=p.json --subset=test --tiou=0.1:0.7:0.1
+
+Several files, such as the shards of `experiments.localize`, are merged: --predictions='p-*-of-00004.json'.
 """
 
+import glob
 import json
 import math
+import os
+import re
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import get_args
 
 from absl import flags
@@ -24,7 +30,9 @@ from case_jax.report.tables import format_table, map_table, per_class_table
 from experiments import cli
 
 flags.DEFINE_string("ground_truth", None, "ground truth in ActivityNet form (gt.json)")
-flags.DEFINE_string("predictions", None, "detections in ActivityNet form")
+flags.DEFINE_string(
+    "predictions", None, "detections in ActivityNet form: a file, or files and patterns like p-*.json, a,b,c"
+)
 flags.DEFINE_string("subset", "test", "subset of the ground truth to score")
 flags.DEFINE_string("tiou", "0.1:0.7:0.1", 'tIoU thresholds, "first:last:step" or "a,b,c"')
 flags.DEFINE_enum("metric", "map", ["map", "ar"], "detection mAP, or average recall whatever the labels")
@@ -48,7 +56,7 @@ _PROTOCOLS = {
 
 def main() -> None:
     truth_path = cli.require("ground_truth", "the path of a ground-truth file")
-    predictions_path = cli.require("predictions", "the path of a prediction file")
+    named = cli.require("predictions", "the path of a prediction file")
     thresholds = cli.tiou_from_flags()
     for name in ("seconds_per_snippet", "max_proposals"):
         if not math.isfinite(FLAGS[name].value):
@@ -62,14 +70,14 @@ def main() -> None:
 
     database = read_ground_truth(truth_path)
     truth = subset_of(database, FLAGS.subset, path=truth_path)
-    predictions = _predictions(predictions_path, database, truth_path)
+    predictions = _predictions(_files(named), database, truth_path)
     scored = {video: entries for video, entries in predictions.items() if video in truth}
     truth_segments = make_segments({video: as_entries(annotations) for video, annotations in truth.items()})
     found = make_segments(scored)
 
     began = time.perf_counter()
     if FLAGS.metric == "ar":
-        result = _recall(truth_segments, found, thresholds, predictions_path)
+        result = _recall(truth_segments, found, thresholds, named)
     else:
         result = _map(truth_segments, found, thresholds, database, truth_path)
     seconds = time.perf_counter() - began
@@ -95,23 +103,71 @@ def main() -> None:
     )
 
 
-def _predictions(path: str, database: Mapping[str, AnnotatedVideo], truth_path: str) -> dict[str, list[dict]]:
-    """Checked predictions under the ground truth's names of videos."""
+def _files(named: str) -> list[str]:
+    """The files that --predictions names; what exists under a name is that file, whatever its name."""
+    if os.path.exists(named):
+        return [named]
+    found: dict[str, str] = {}  # absolute path -> as it was named
+    for part in named.split(","):
+        files = [part]
+        if not os.path.exists(part) and glob.has_magic(part):
+            files = sorted(glob.glob(part))
+            if not files:
+                raise InputError(f"--predictions: {part!r} matches no file; expected prediction files")
+        elif not part:
+            raise InputError(f"--predictions: {named!r} has an empty name; expected files, a,b,c")
+        for file in files:
+            found.setdefault(os.path.abspath(file), file)
+    if glob.has_magic(named) or len(found) > 1:
+        _check_shards(found)
+    return list(found.values())
+
+
+def _check_shards(files: Mapping[str, str]) -> None:
+    """Refuses sets of shards, name-00000-of-00004.json and so on, of which some are missing."""
+    shards: dict[tuple[str, str, str], set[int]] = {}  # what is before, how many, what is after -> which
+    for path, named in files.items():
+        match = re.fullmatch(r"(.*-)(\d{5})-of-(\d{5})(.*)", Path(path).name)
+        if match:
+            before, index, count, after = match.groups()
+            before = os.path.join(os.path.dirname(named), before)
+            shards.setdefault((before, count, after), set()).add(int(index))
+    for (before, count, after), there in shards.items():
+        missing = [f"{i:05d}" for i in range(int(count)) if i not in there]
+        if missing:
+            shown = ", ".join(missing[:8]) + (", ..." if len(missing) > 8 else "")
+            raise InputError(
+                f"--predictions: {before}*-of-{count}{after} lacks {shown}; expected all {int(count)} shards"
+            )
+
+
+def _predictions(
+    paths: Sequence[str], database: Mapping[str, AnnotatedVideo], truth_path: str
+) -> dict[str, list[dict]]:
+    """Checked predictions of all files under the ground truth's names of videos."""
     labels = {a.label for video in database.values() for a in video.annotations}
     predictions: dict[str, list[dict]] = {}
-    for name, entries in read_predictions(path).items():
-        video = find_name(name, database)
-        if video is None:
-            raise InputError(f"{path}: has video {name!r}; expected videos of {truth_path}")
-        if video in predictions:
-            raise InputError(f"{path}: has video {video!r} with and without the prefix v_; expected it once")
-        for entry in entries:
-            if entry["label"] not in labels:
+    where: dict[str, str] = {}
+    for path in paths:
+        for name, entries in read_predictions(path).items():
+            video = find_name(name, database)
+            if video is None:
+                raise InputError(f"{path}: has video {name!r}; expected videos of {truth_path}")
+            if where.setdefault(video, path) != path:
                 raise InputError(
-                    f"{path}: video {name!r} has label {entry['label']!r}; expected one of the "
-                    f"{len(labels)} labels of {truth_path}"
+                    f"{path}: has video {name!r}, as {where[video]} has; expected each video in one file"
                 )
-        predictions[video] = entries
+            if video in predictions:
+                raise InputError(
+                    f"{path}: has video {video!r} with and without the prefix v_; expected it once"
+                )
+            for entry in entries:
+                if entry["label"] not in labels:
+                    raise InputError(
+                        f"{path}: video {name!r} has label {entry['label']!r}; expected one of the "
+                        f"{len(labels)} labels of {truth_path}"
+                    )
+            predictions[video] = entries
     return predictions
 
 

@@ -1,5 +1,6 @@
 """The flags that say what a training reads, where it writes and how it is evaluated."""
 
+import os
 from pathlib import Path
 
 from absl import flags
@@ -68,7 +69,7 @@ def source() -> str:
         if FLAGS.data_dir:
             raise InputError("--data_dir: contradicts --synthetic; expected one of the two")
         return SYNTHETIC
-    return str(Path(cli.require("data_dir", "a data set's folder, or --synthetic")).absolute())
+    return os.path.abspath(cli.require("data_dir", "a data set's folder, or --synthetic"))
 
 
 def read(data: str, config: CaseConfig, console: Console, *, in_memory: bool) -> Dataset:

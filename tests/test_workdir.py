@@ -20,7 +20,8 @@ ROW = {"step": 2, "losses": {"loss": 1.5}, "tiou": [0.5], "map": [0.25], "averag
 def test_settings_of_a_data_set():
     dataset = make_synthetic_dataset(0, SyntheticSpec(num_train=1, num_test=1, num_classes=2, width=4))
     settings = RunSettings.of(CONFIG, dataset, seed=1, eval_every=5, tiou=[0.5], data="/data")
-    assert settings == (CONFIG, dataset.info, {"rgb": 4, "flow": 4}, 1, 5, (0.5,), "/data")
+    longest = dataset.test.videos[0].num_snippets
+    assert settings == (CONFIG, dataset.info, {"rgb": 4, "flow": 4}, 1, 5, (0.5,), "/data", longest)
     assert isinstance(dataset.test.videos[0].annotations[0], Annotation)
 
 
@@ -56,7 +57,7 @@ def test_data_may_be_moved_and_need_not_be_known(tmp_path):
     workdir.begin(SETTINGS._replace(data="/there"))
     assert workdir.settings().data == "/there"
     content = SETTINGS.as_json()
-    del content["data"]  # as written before it was recorded
+    del content["data"], content["longest_video"]  # as written before it was recorded
     assert RunSettings.from_json(content).data is None
 
 
@@ -95,6 +96,7 @@ def test_begin_refuses_a_folder_of_another_run(tmp_path, changes, difference):
         ("{}", "'method'"),
         (json.dumps({**SETTINGS.as_json(), "seed": "x"}), "invalid literal for int() with base 10: 'x'"),
         (json.dumps({**SETTINGS.as_json(), "data": 3}), "'data' is 3"),
+        (json.dumps({**SETTINGS.as_json(), "longest_video": 0}), "'longest_video' is 0"),
         (json.dumps({**SETTINGS.as_json(), "method": {"gamma": 2.0}}), "--gamma: is 2.0; expected between 0"),
         (json.dumps({**SETTINGS.as_json(), "method": {"typo": 2.0}}), "unexpected keyword argument 'typo'"),
     ],

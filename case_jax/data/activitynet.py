@@ -19,9 +19,10 @@ rescaled to some number of snippets, so that time follows from the annotated dur
 """
 
 import dataclasses
+import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -162,7 +163,12 @@ def find_dataset(data_dir: str | os.PathLike) -> Found:
 
 
 def find_sources(
-    data_dir: str | os.PathLike, streams: Sequence[str], *, rescaled: bool = False
+    data_dir: str | os.PathLike,
+    streams: Sequence[str],
+    *,
+    rescaled: bool = False,
+    complete: bool = False,
+    widths: Mapping[str, int] | None = None,
 ) -> tuple[dict[str, dict[str, Source]], tuple[str, ...]]:
     """Where the features of all videos are.
 
@@ -170,18 +176,24 @@ def find_sources(
         data_dir: folder in a form above.
         streams: which streams.
         rescaled: whether all videos were rescaled to some number of snippets.
+        complete: whether all videos are to have all streams. If not, those that lack one are left out; if so,
+            they come with a `Source` that is not there.
+        widths: stream -> D, if it is known; otherwise streams side by side are taken to be equally wide.
 
     Returns:
         video -> stream -> `Source`, of videos that have all streams; and names that came up more than once.
 
     Raises:
-        InputError: if no features are found, or files of several streams side by side do not divide evenly.
+        InputError: if no features are found, files of several streams side by side are not as wide as they
+            should be.
     """
     data_dir = Path(data_dir)
+    if not data_dir.is_dir():
+        raise InputError(f"{data_dir}: no such folder; expected features of videos in it")
     root = data_dir / "features" if (data_dir / "features").is_dir() else data_dir
     repeated: list[str] = []
     sources: dict[str, dict[str, Source]] = {}
-    for part in _parts(data_dir, root, streams, repeated, rescaled):
+    for part in _parts(data_dir, root, streams, repeated, rescaled, complete, widths):
         for video, of_video in part.items():
             if find_name(video, sources) is not None:
                 repeated.append(video)
@@ -194,7 +206,13 @@ def find_sources(
 
 
 def _parts(
-    data_dir: Path, root: Path, streams: Sequence[str], repeated: list[str], rescaled: bool
+    data_dir: Path,
+    root: Path,
+    streams: Sequence[str],
+    repeated: list[str],
+    rescaled: bool,
+    complete: bool,
+    widths: Mapping[str, int] | None,
 ) -> Iterator[dict[str, dict[str, Source]]]:
     """The features of each part of a data set, in the first of the forms that is there."""
 
@@ -207,47 +225,76 @@ def _parts(
                 found.setdefault(path.stem, Source(path, rescaled=rescaled))
         return found
 
+    enough = any if complete else all  # streams that a folder needs to be one with features
     inside = sorted(path for path in root.iterdir() if path.is_dir() and path.name not in streams)
     folders = [root, *inside]
-    folders = [folder for folder in folders if all((folder / stream).is_dir() for stream in streams)]
+    folders = [folder for folder in folders if enough((folder / stream).is_dir() for stream in streams)]
     if folders:
         for folder in folders:
-            yield _complete({stream: files_in(folder / stream) for stream in streams})
+            in_folder = {stream: files_in(folder / stream) for stream in streams}
+            yield _complete(
+                in_folder, lambda stream, name, folder=folder: Source(folder / stream / name), complete
+            )
         return
     per_stream = {stream: _hdf5_named(root, stream) for stream in streams}
-    if all(per_stream.values()):
-        yield _complete({stream: _sets_in(path) for stream, path in per_stream.items()})
+    if enough(per_stream.values()):
+        paths = {stream: path or root / f"{stream}{HDF5[0]}" for stream, path in per_stream.items()}
+        in_files = {stream: _sets_in(path) for stream, path in paths.items()}
+        yield _complete(in_files, lambda stream, name: Source(paths[stream], name), complete)
         return
     together = _hdf5_named(data_dir, "features") or _hdf5_named(root, "features")
     side_by_side = _sets_in(together) if together else files_in(root)
     if side_by_side:
-        yield _divide(side_by_side, streams)
+        yield _divide(side_by_side, streams, widths)
 
 
-def _complete(per_stream: Mapping[str, Mapping[str, Source]]) -> dict[str, dict[str, Source]]:
-    """Videos that all streams have; a stream may name them with and another without the prefix."""
-    first, *others = per_stream
-    found = {}
-    for video, source in per_stream[first].items():
-        names = {stream: find_name(video, per_stream[stream]) for stream in others}
-        if None not in names.values():
-            found[video] = {first: source} | {stream: per_stream[stream][n] for stream, n in names.items()}
+def _complete(
+    per_stream: Mapping[str, Mapping[str, Source]], place: Callable[[str, str], Source], complete: bool
+) -> dict[str, dict[str, Source]]:
+    """Videos that all streams have; a stream may name them with and another without the prefix.
+
+    If all must be ``complete``, those that only some streams have are among them, with the ``place`` of what
+    is missing: a function of the stream and of the name that another stream's file or data set has.
+    """
+    found: dict[str, dict[str, Source]] = {}
+    first = next(iter(per_stream))
+    for having, videos in per_stream.items():
+        for video, source in videos.items():
+            if having != first and find_name(video, found) is not None:
+                continue
+            names = {stream: find_name(video, per_stream[stream]) for stream in per_stream}
+            if complete or None not in names.values():
+                beside = source.key or source.path.name
+                found[video] = {
+                    stream: place(stream, beside) if name is None else per_stream[stream][name]
+                    for stream, name in names.items()
+                }
     return found
 
 
-def _divide(files: Mapping[str, Source], streams: Sequence[str]) -> dict[str, dict[str, Source]]:
-    """Streams that stand side by side in one array, each as wide as the others."""
+def _divide(
+    files: Mapping[str, Source], streams: Sequence[str], widths: Mapping[str, int] | None
+) -> dict[str, dict[str, Source]]:
+    """Streams that stand side by side in one array, each as wide as the others unless widths are known."""
     if len(streams) == 1:
         return {video: {streams[0]: source} for video, source in files.items()}
     first = next(iter(files.values()))
-    width, rest = divmod(open_source(first).shape[1], len(streams))
-    if rest:
+    total = open_source(first).shape[1]
+    if widths is None:
+        width, rest = divmod(total, len(streams))
+        if rest:
+            raise InputError(
+                f"{first}: has {total} channels; expected a multiple of {len(streams)}, for the streams "
+                f"{', '.join(streams)} side by side"
+            )
+        widths = dict.fromkeys(streams, width)
+    elif total != sum(widths.values()):
+        known = " and ".join(f"{stream} ({width})" for stream, width in widths.items())
         raise InputError(
-            f"{first}: has {width * len(streams) + rest} channels; expected a multiple of {len(streams)}, "
-            f"for the streams {', '.join(streams)} side by side"
+            f"{first}: has {total} channels; expected {sum(widths.values())}, those of {known} side by side"
         )
-    total = width * len(streams)
-    columns = {stream: (i * width, (i + 1) * width, total) for i, stream in enumerate(streams)}
+    ends = dict(zip(streams, itertools.accumulate(widths[stream] for stream in streams)))
+    columns = {stream: (end - widths[stream], end, total) for stream, end in ends.items()}
     return {
         video: {stream: source._replace(columns=part) for stream, part in columns.items()}
         for video, source in files.items()

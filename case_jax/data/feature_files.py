@@ -7,11 +7,12 @@ import numpy as np
 
 from case_jax.data.files import check_finite
 from case_jax.data.packed import DTYPES, PackedFeatures, allocate_rows, first_rows
-from case_jax.data.sources import Source, open_source, read_source
+from case_jax.data.sources import Source, open_source, read_source, select_columns
 from case_jax.errors import InputError
 
 __all__ = [
     "FeatureFiles",
+    "KeptFeatures",
     "check_shapes",
     "find_features",
     "read_packed",
@@ -46,6 +47,27 @@ class FeatureFiles(Mapping):
         return len(self.sources)
 
 
+class KeptFeatures(FeatureFiles):
+    """`FeatureFiles` of which those that are read whole when opened (.csv, HDF5) are read only once.
+
+    They stay in memory as long as this does; a .npy file is mapped anew at each access.
+    """
+
+    def __init__(self, sources: Mapping[str, Source], num_snippets: int | None = None):
+        super().__init__(sources, num_snippets)
+        self._kept: dict[Source, np.ndarray] = {}
+
+    def __getitem__(self, stream: str) -> np.ndarray:
+        """The stream, opened or kept."""
+        source = self.sources[stream]
+        if source.path.suffix == ".npy":
+            return super().__getitem__(stream)
+        whole = source._replace(columns=None)  # streams side by side are kept once
+        if whole not in self._kept:
+            self._kept[whole] = open_source(whole)
+        return select_columns(source, self._kept[whole])
+
+
 def find_features(
     folder: Path, name: str, streams: Sequence[str], widths: dict[str, tuple[int, Source]]
 ) -> FeatureFiles:
@@ -66,23 +88,27 @@ def find_features(
     return check_shapes({stream: Source(folder / stream / f"{name}.npy") for stream in streams}, widths)
 
 
-def check_shapes(sources: Mapping[str, Source], widths: dict[str, tuple[int, Source]]) -> FeatureFiles:
+def check_shapes(
+    sources: Mapping[str, Source], widths: dict[str, tuple[int, Source | str]], *, keep: bool = False
+) -> FeatureFiles:
     """One video's streams, if their shapes fit together.
 
     Args:
         sources: stream -> where it is.
-        widths: stream -> (D, a source that has it); checked against, and extended with new streams.
+        widths: stream -> (D, what has it); checked against, and extended with new streams.
+        keep: whether what is read whole to see its shape (.csv, HDF5) is kept, for reading snippets of it.
 
     Returns:
-        `FeatureFiles`.
+        `FeatureFiles`, or `KeptFeatures`.
 
     Raises:
         InputError: for a missing or unreadable file, a width other than in ``widths``, or a length that
             differs between the streams.
     """
+    files = (KeptFeatures if keep else FeatureFiles)(sources)
     expected_length = None
     for stream, source in sources.items():
-        length, width = open_source(source).shape
+        length, width = files[stream].shape
         known_width, known_from = widths.setdefault(stream, (width, source))
         if width != known_width:
             raise InputError(f"{source}: has {width} channels; expected {known_width} as in {known_from}")
@@ -90,7 +116,8 @@ def check_shapes(sources: Mapping[str, Source], widths: dict[str, tuple[int, Sou
         if length != expected_length:
             first = next(iter(sources.values()))
             raise InputError(f"{source}: has {length} snippets; expected {expected_length} as in {first}")
-    return FeatureFiles(sources, expected_length)
+    files.num_snippets = expected_length
+    return files
 
 
 def read_packed(

@@ -10,7 +10,7 @@ import numpy as np
 from case_jax.data.files import check_finite, one_line, open_features
 from case_jax.errors import InputError
 
-__all__ = ["HDF5", "Source", "hdf5_keys", "open_source", "read_source"]
+__all__ = ["HDF5", "Source", "hdf5_keys", "open_source", "read_source", "select_columns"]
 
 HDF5 = (".h5", ".hdf5")
 _RESCALED = 100  # snippets that videos in .csv files are usually rescaled to
@@ -49,6 +49,15 @@ def open_source(source: Source) -> np.ndarray:
         features = _read_hdf5(source)
     else:
         features = open_features(source.path)
+    return select_columns(source, features)
+
+
+def select_columns(source: Source, features: np.ndarray) -> np.ndarray:
+    """The source's channels of the (T_v, D) array that it is a part of.
+
+    Raises:
+        InputError: if the array is not as wide as those of other videos.
+    """
     if source.columns is None:
         return features
     begin, end, width = source.columns

@@ -13,6 +13,7 @@ from case_jax.data.files import as_number, as_segment, read_json, write_text_ato
 from case_jax.errors import InputError
 
 __all__ = [
+    "Detection",
     "Detections",
     "concatenate",
     "from_activitynet",
@@ -20,6 +21,15 @@ __all__ = [
     "to_activitynet",
     "write_predictions",
 ]
+
+
+class Detection(NamedTuple):
+    """One detected action."""
+
+    label: str  # name of the class
+    start: float  # seconds
+    end: float  # seconds, exclusive
+    score: float  # surer ones have higher scores; not a probability, it may exceed 1 or be negative
 
 
 class Detections(NamedTuple):

@@ -1,15 +1,20 @@
 """Scores of videos to their final detections: kept classes, upsampling, proposals, soft-NMS."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from case_jax.config import CaseConfig
 from case_jax.localization.detections import Detections, concatenate
-from case_jax.localization.nms import published_soft_nms, standard_soft_nms
+from case_jax.localization.nms import published_soft_nms, standard_soft_nms, tiou
 from case_jax.localization.proposals import kept_classes, proposals, upsample
 
-__all__ = ["localize_video", "localize_videos"]
+__all__ = ["localize_video", "localize_videos", "localize_windows"]
+
+# Soft-NMS compares all proposals of a class with each other. Where there are more than this many, it runs on
+# groups of them that cannot suppress each other, or memory would grow with the square of the video's length.
+_AT_ONCE = 4096
 
 
 def localize_video(
@@ -26,31 +31,7 @@ def localize_video(
     Returns:
         `Detections`, class by class in the order that soft-NMS gives.
     """
-    fused, video_scores = np.asarray(fused), np.asarray(video_scores)
-    classes = kept_classes(video_scores, config.class_threshold)
-    if config.video_score == "kept":
-        video_scores = np.ones_like(video_scores)
-    sequence = upsample(fused[:, classes], config.upsampling)
-    found = proposals(
-        sequence,
-        video_scores,
-        classes=classes,
-        seconds_per_position=duration / sequence.shape[0],
-        thresholds=config.proposal_thresholds,
-        flank=config.flank,
-        video_score_weight=config.video_score_weight,
-    )
-    soft_nms = {"published": published_soft_nms, "standard": standard_soft_nms}[config.nms]
-    return concatenate(
-        [
-            soft_nms(
-                found.take(found.label == label),
-                threshold=config.nms_threshold,
-                alpha=config.nms_alpha,
-            )
-            for label in classes
-        ]
-    )
+    return localize_windows(fused, np.asarray(video_scores)[None], duration=duration, config=config)
 
 
 def localize_videos(
@@ -61,3 +42,134 @@ def localize_videos(
         localize_video(sequence, scores, duration=float(duration), config=config)
         for sequence, scores, duration in zip(fused, video_scores, durations)
     ]
+
+
+def localize_windows(
+    fused: np.ndarray, window_scores: np.ndarray, *, duration: float, config: CaseConfig
+) -> Detections:
+    """Detects actions in one video that was scored window by window.
+
+    The windows only say which classes there may be, and where: each keeps the classes that a video with its
+    scores would keep. Proposals are made on the sequence of the whole video, so that an action across the
+    seam of two windows is one proposal, and one counts if it overlaps a window that keeps its class. With
+    ``video_score="probability"`` its video score is the highest of these windows'.
+
+    Args:
+        fused: (n * T, G) fused class activation sequences, evenly spaced over the video.
+        window_scores: (n, G) video-level scores of n windows of T samples each.
+        duration: how many seconds of video the samples cover (T_v * seconds per snippet).
+        config: hyper-parameters; the "Proposals" group is used.
+
+    Returns:
+        `Detections`, class by class in the order that soft-NMS gives; by falling score where a class has
+        more than 4,096 proposals.
+
+    Raises:
+        ValueError: if the samples do not divide evenly into windows.
+
+    Example:
+        >>> action = np.array([0.0, 0.0, 0.0, 0.9, 0.9, 0.0, 0.0, 0.0])[:, None]  # the seam is in its middle
+        >>> config = CaseConfig(upsampling=1, proposal_thresholds=(0.5,))
+        >>> found = localize_windows(action, np.ones((2, 1)), duration=8.0, config=config)
+        >>> found.start.tolist(), found.end.tolist()
+        ([3.0], [5.0])
+    """
+    fused, window_scores = np.asarray(fused), np.asarray(window_scores)
+    num_windows, num_classes = window_scores.shape
+    if len(fused) % num_windows:
+        raise ValueError(f"{len(fused)} samples do not divide into {num_windows} windows of the same size")
+    positions_per_window = len(fused) // num_windows * config.upsampling
+    kept = np.zeros((num_windows, num_classes), bool)
+    for row, scores in zip(kept, window_scores):
+        row[kept_classes(scores, config.class_threshold)] = True
+
+    found = []
+    for label in np.flatnonzero(kept.any(axis=0)):  # one at a time: a sequence takes 8 bytes a position
+        sequence = upsample(fused[:, [label]], config.upsampling)
+        seconds_per_position = duration / len(sequence)
+        of_class = proposals(
+            sequence,
+            np.zeros(num_classes),
+            classes=np.array([label]),
+            seconds_per_position=seconds_per_position,
+            thresholds=config.proposal_thresholds,
+            flank=config.flank,
+        )
+        first, end = (
+            np.rint(seconds / seconds_per_position).astype(np.int64)
+            for seconds in (of_class.start, of_class.end)
+        )
+        video_score = _highest(
+            np.where(kept[:, label], window_scores[:, label].astype(np.float64), -np.inf),
+            first // positions_per_window,
+            (end - 1) // positions_per_window,
+        )
+        counts = video_score > -np.inf
+        if config.video_score == "kept":
+            video_score = np.ones_like(video_score)
+        of_class = of_class._replace(score=of_class.score + config.video_score_weight * video_score)
+        found.append(_suppress(of_class.take(counts), config))
+    return concatenate(found)
+
+
+def _highest(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """(D,) highest of (n,) values from ``first`` to ``last``, both included."""
+    if not first.size:
+        return np.zeros(0)
+    bounds = np.stack([first, last + 1], axis=1).reshape(-1)
+    return np.maximum.reduceat(np.append(values, -np.inf), bounds)[::2]  # between two ranges: not wanted
+
+
+def _suppress(found: Detections, config: CaseConfig) -> Detections:
+    """Soft-NMS of the detections of one class."""
+    soft_nms = functools.partial(
+        {"published": published_soft_nms, "standard": standard_soft_nms}[config.nms],
+        threshold=config.nms_threshold,
+        alpha=config.nms_alpha,
+    )
+    if found.score.size <= _AT_ONCE:
+        return soft_nms(found)
+    extra = 1.0 if config.nms == "published" else 0.0
+    groups = _independent(found, threshold=config.nms_threshold, extra=extra)
+    suppressed = concatenate([soft_nms(found.take(rows)) for rows in groups])
+    return suppressed.take(np.argsort(-suppressed.score, kind="stable"))
+
+
+def _independent(found: Detections, *, threshold: float, extra: float) -> Iterator[np.ndarray]:
+    """Groups of detections such that none reaches the tIoU ``threshold`` with one of another group.
+
+    Runs above a threshold lie inside those above a lower one, so few of all pairs overlap at all.
+
+    Args:
+        found: D detections.
+        threshold: of soft-NMS. At 0 even those that do not overlap suppress each other as published, so
+            there is only one group.
+        extra: seconds that lengths in the tIoU are longer by.
+
+    Yields:
+        Ascending positions in ``found``; together each of them once.
+    """
+    count = found.score.size
+    if threshold == 0 and extra:
+        yield np.arange(count)
+        return
+    by_start = np.argsort(found.start, kind="stable")
+    start, end = found.start[by_start], found.end[by_start]
+    later = np.searchsorted(start, end + extra) - np.arange(1, count + 1)  # that overlap, and start later
+    one = np.repeat(np.arange(count), later)
+    other = one + 1 + np.arange(one.size) - np.repeat(np.cumsum(later) - later, later)
+    overlap = tiou(start[one], end[one], start[other], end[other], extra=extra)
+    linked = (overlap >= threshold) & (overlap > 0)
+    one, other = by_start[one[linked]], by_start[other[linked]]
+
+    group = np.arange(count)  # each detection's lowest known relative
+    while True:
+        before, lowest = group, np.minimum(group[one], group[other])
+        group = group.copy()
+        np.minimum.at(group, one, lowest)
+        np.minimum.at(group, other, lowest)
+        group = group[group]
+        if np.array_equal(group, before):
+            break
+    order = np.argsort(group, kind="stable")
+    yield from np.split(order, np.flatnonzero(np.diff(group[order])) + 1)

@@ -186,7 +186,7 @@ class Laboratory:
 def run_name(settings: RunSettings, data: str) -> str:
     """The folder of a run: a hash of its settings, without the seed, and of its data's `fingerprint`."""
     content: dict[str, Any] = {**settings.as_json(), "data": data}
-    del content["seed"]
+    del content["seed"], content["longest_video"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -120,6 +120,66 @@ def test_names_with_and_without_the_prefix_of_activitynet(files, succeed, fail):
     assert message.endswith("p.json: has video 'v' with and without the prefix v_; expected it once")
 
 
+def write_parts(folder, **parts):
+    """One prediction file per name, of the videos that it is given."""
+    for name, videos in parts.items():
+        content = {"results": {video: FOUND["results"][video] for video in videos}}
+        (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "{folder}/q-*-of-00003.json",
+        "{folder}/q-00000-of-00003.json,{folder}/q-00001-of-00003.json,{folder}/q-00002-of-00003.json",
+        "{folder}/q-00000*,{folder}/q-0000?-of-00003.json",  # the first one twice
+        "{folder}/b.json,{folder}/a.json",
+    ],
+)
+def test_several_files_are_merged(named, files, tmp_path, succeed):
+    flags = [*files(), "--tiou=0.3,0.5", "--json"]
+    shards = {"q-00000-of-00003": "v", "q-00001-of-00003": "", "q-00002-of-00003": "w"}
+    write_parts(tmp_path, **shards, a="v", b="w")
+    merged = succeed("evaluate", *flags, f"--predictions={named.format(folder=tmp_path)}")
+    assert json.loads(merged) == json.loads(succeed("evaluate", *flags))
+
+
+@pytest.mark.parametrize("name", ["p-*.json", "a,b.json", "p-00001-of-00004.json", "p[1].json"])
+def test_a_file_that_exists_is_that_file(name, files, tmp_path, succeed):
+    flags = [*files(), "--tiou=0.3", "--json"]
+    (tmp_path / name).write_text((tmp_path / "p.json").read_text())
+    (tmp_path / "p-2.json").write_text("not read")
+    found = succeed("evaluate", *flags, f"--predictions={tmp_path / name}")
+    assert json.loads(found) == json.loads(succeed("evaluate", *flags))
+
+
+@pytest.mark.parametrize(
+    "named, message",
+    [
+        ("{folder}/a.json,{folder}/c.json", "{folder}/c.json: has video 'v_v', as {folder}/a.json has; "
+         "expected each video in one file"),
+        ("{folder}/z-*.json", "--predictions: '{folder}/z-*.json' matches no file; expected prediction "
+         "files"),
+        ("{folder}/a.json,{folder}/z*", "--predictions: '{folder}/z*' matches no file; expected prediction "
+         "files"),
+        ("{folder}/a.json,,{folder}/b.json", "--predictions: '{folder}/a.json,,{folder}/b.json' has an empty "
+         "name; expected files, a,b,c"),
+        ("{folder}/a.json,{folder}/no.json", "{folder}/no.json: no such file; expected a JSON file"),
+        ("{folder}/q-*.json", "--predictions: {folder}/q-*-of-00003.json lacks 00000, 00002; expected all 3 "
+         "shards"),
+        ("{folder}/a.json,{folder}/q-00001-of-00003.json", "--predictions: {folder}/q-*-of-00003.json lacks "
+         "00000, 00002; expected all 3 shards"),
+        ("{folder}/r-0*", "--predictions: {folder}/r-*-of-00020.json lacks 00000, 00001, 00002, 00003, "
+         "00004, 00006, 00007, 00008, ...; expected all 20 shards"),
+    ],
+)  # fmt: skip
+def test_files_that_cannot_be_merged(named, message, files, tmp_path, fail):
+    write_parts(tmp_path, **{"a": "v", "b": "w", "q-00001-of-00003": "w", "r-00005-of-00020": "w"})
+    (tmp_path / "c.json").write_text(json.dumps({"results": {"v_v": []}}))
+    found = fail("evaluate", *files(), f"--predictions={named.format(folder=tmp_path)}")
+    assert found == message.format(folder=tmp_path)
+
+
 def test_no_detection_at_all_scores_0(files, succeed):
     result = json.loads(succeed("evaluate", *files(found={"results": {}}), "--json"))
     assert result["average"] == 0
