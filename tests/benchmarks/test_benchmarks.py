@@ -19,6 +19,7 @@ COMMANDS = {
     "--num_workers=0",
     "activitynet": "--folder={folder} --num_train=80 --num_test=20 --num_classes=3 --width=6 --steps=2 "
     "--flags=--num_snippets=8,--hidden_dim=8,--num_clusters=4,--noreport,--num_workers=0",
+    "report": "--repeats=1 --num_videos=3",
     "scaling": "--repeats=1 --rows=100,200 --columns=4,8 --snippets=8,16 --videos=1,2 --devices=1 --width=4",
 }
 
