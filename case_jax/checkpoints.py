@@ -4,9 +4,11 @@ A checkpoint holds the whole `TrainState`. What it belongs to (settings, classes
 snippet) is in the workdir's `config.json`, see `case_jax.workdir`.
 """
 
+import contextlib
+import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -35,21 +37,22 @@ class CheckpointStore:
         """
         self.folder = Path(folder).absolute()
         policies = checkpoint_managers
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=ocp.CheckpointManagerOptions(
-                create=not read_only,
-                read_only=read_only,
-                best_fn=_quality,  # without it Orbax does not store metrics
-                # "keep the best N" alone would delete the latest step, and a resume would go backwards.
-                preservation_policy=policies.AnyPreservationPolicy(
-                    [
-                        policies.LatestN(2),
-                        policies.BestN(get_metric_fn=_quality, n=1),
-                    ]
-                ),
+        options = ocp.CheckpointManagerOptions(
+            create=not read_only,
+            read_only=read_only,
+            save_interval_steps=0 if read_only else 1,
+            best_fn=_quality,  # without it Orbax does not store metrics
+            # "keep the best N" alone would delete the latest step, and a resume would go backwards.
+            preservation_policy=policies.AnyPreservationPolicy(
+                [
+                    policies.LatestN(2),
+                    policies.BestN(get_metric_fn=_quality, n=1, keep_checkpoints_without_metrics=False),
+                ]
             ),
+            cleanup_tmp_directories=not read_only,  # of a process that was killed while it saved
         )
+        with _unwarned() if read_only else contextlib.nullcontext():
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def __enter__(self) -> "CheckpointStore":
         """Returns the store."""
@@ -57,21 +60,35 @@ class CheckpointStore:
 
     def __exit__(self, *exception) -> None:
         """Waits for saves and closes."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
 
-    def save(self, state: TrainState, *, average: float) -> None:
-        """Saves a state in the background.
+    def save(self, state: TrainState, *, average: float | None = None) -> None:
+        """Saves a state in the background, unless a later one is there already.
 
         Args:
             state: what to save.
-            average: its average mAP, by which the best one is kept.
+            average: its average mAP, by which the best one is kept; None if it is not known, which counts
+                as the worst.
         """
         self._manager.save(
             int(state.step),
             args=ocp.args.StandardSave(_tree(state)),
-            metrics={"average": average, "step": int(state.step)},
+            metrics=None if average is None else {"average": average, "step": int(state.step)},
         )
+
+    def wait(self) -> None:
+        """Waits until all that was saved is on disk.
+
+        Raises:
+            InputError: if it could not be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:  # Orbax raises many kinds
+            raise InputError(f"{self.folder}: cannot be written ({_reason(error)})") from error
 
     @property
     def steps(self) -> list[int]:
@@ -106,12 +123,27 @@ class CheckpointStore:
         try:
             tree = self._manager.restore(step, args=ocp.args.StandardRestore(target))
         except Exception as error:  # Orbax raises many kinds; all mean that this one is no use
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
             raise InputError(
-                f"{self.folder / str(step)}: cannot be restored ({reason}); expected a checkpoint of this "
-                "run's settings"
+                f"{self.folder / str(step)}: cannot be restored ({_reason(error)}); expected a checkpoint of "
+                "this run's settings"
             ) from error
         return template.replace(**{**tree, "key": jax.random.wrap_key_data(tree["key"])})
+
+
+@contextlib.contextmanager
+def _unwarned() -> Iterator[None]:
+    """Without Orbax's warnings that what is opened to be read cannot be written."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def _quality(metrics: Mapping[str, float] | None) -> tuple[float, float]:

@@ -76,8 +76,8 @@ class Localizer:
         Args:
             settings: of the run.
             state: its trained state, on one device.
-            window: longest video, in snippets, that is one window; default that of the run's test videos, or 4 T
-                if it is shorter or not known.
+            window: longest video, in snippets, that is one window; default that of the run's test videos, or
+                4 T if these are shorter or not known.
 
         Raises:
             InputError: if ``window`` is no positive whole number.

@@ -1,6 +1,7 @@
-"""What every command line shares: one-line errors with exit status 2, and settings from flags."""
+"""What every command line shares: errors and interruptions of one line, and settings from flags."""
 
 import dataclasses
+import signal
 import sys
 import types
 import typing
@@ -11,24 +12,31 @@ from absl import app, flags, logging
 
 from case_jax.config import CaseConfig
 from case_jax.errors import InputError
+from experiments.interruption import end_on_signals
 
 __all__ = ["config_from_flags", "define_config_flags", "parse_numbers", "require", "run", "tiou_from_flags"]
 
 
 def run(main: Callable[[], None]) -> None:
-    """Parses the flags and calls ``main``; bad input becomes one line on stderr and exit status 2."""
+    """Parses the flags and calls ``main``.
+
+    Bad input becomes one line on stderr and exit status 2; Ctrl-C one line and 130, SIGTERM one and 143.
+    """
 
     def guarded(argv: Sequence[str]) -> None:
         logging.set_verbosity(logging.ERROR)  # Orbax narrates every file it writes
+        end_on_signals()
         try:
             if len(argv) > 1:
                 raise InputError(f"{argv[1]}: is no flag; expected only --flag=value arguments")
             main()
         except InputError as error:
             _fail(error)
-        except KeyboardInterrupt:
-            print("\ninterrupted", file=sys.stderr)
-            sys.exit(130)
+        except KeyboardInterrupt as interrupt:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)  # a second one does not wait for what is left to do
+            print(str(interrupt) or "interrupted", file=sys.stderr)
+            sys.exit(128 + getattr(interrupt, "signal", signal.SIGINT))
         except BrokenPipeError:  # the reader of our output has gone, as in `... | head`
             sys.stderr.close()
             sys.exit(1)

@@ -1,27 +1,31 @@
 """Training in a workdir: evaluate meanwhile, keep the best, resume where it stopped; one seed or many."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import NamedTuple
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from case_jax import parallel
 from case_jax.checkpoints import CheckpointStore
 from case_jax.data.dataset import Dataset, DatasetInfo
 from case_jax.errors import InputError
 from case_jax.evaluation import Evaluation, Evaluator
-from case_jax.localization.detections import to_activitynet, write_predictions
 from case_jax.model import count_macs, count_parameters
 from case_jax.training import Report, TrainState, fit, select_seed, stack_seeds
 from case_jax.workdir import RunSettings, Workdir
+from experiments import records as recorded
+from experiments.interruption import Interrupted, Interruption, noting_signals
+from experiments.progress import Show, progress_line
+from experiments.records import Record
 
 __all__ = ["Hardware", "Run", "describe", "train"]
+
+# Where workers end, a signal to all processes may be why: seconds until we must have had it, too.
+_GRACE = 1.0
 
 
 class Hardware(NamedTuple):
@@ -49,77 +53,171 @@ def train(
     title: str = "training",
     narrate: bool = True,
 ) -> None:
-    """Trains all runs at once to ``num_steps``; what was interrupted goes on from its last checkpoint.
+    """Trains all runs at once to ``num_steps``; what was interrupted goes on where it was saved.
 
     Runs that are there already are left as they are.
 
     An evaluation writes `predictions.json` if it is the best one, then `history.jsonl` (the losses on the
-    way), its line in `metrics.jsonl`, and then the checkpoint. A run interrupted in between goes back to the
-    checkpoint before, drops the lines after it, and comes to the same result again.
+    way), its line in `metrics.jsonl`, and then the checkpoint. A run that was killed in between goes back to
+    the checkpoint before, drops the lines after it, and comes to the same result again.
 
-    Where there are several hosts, every one of them calls this; the first one evaluates and writes.
+    At Ctrl-C or SIGTERM training stops at the next report. Its state is saved in `interrupted/`, apart from
+    the evaluated checkpoints, and `history.jsonl` is written up to there; the next evaluation removes it.
+
+    Where there are several hosts, every one of them calls this; the first one evaluates and writes. A signal
+    does not reach them at the same step, so it ends them without saving.
 
     Args:
         runs: of the same settings but for their seeds.
         dataset: on what.
         hardware: where.
         console: for progress.
-        title: what the progress bar calls it.
+        title: what the progress line calls it.
         narrate: whether to say what runs, and every evaluation, in lines of their own.
 
     Raises:
         InputError: if some runs have trained and others have not.
+        Interrupted: by a signal; it says where the runs go on.
     """
     settings = runs[0].settings
-    config, eval_every = settings.config, settings.eval_every
+    num_steps = settings.config.num_steps
     with contextlib.ExitStack() as stack:
+        interruption = stack.enter_context(noting_signals(patient=jax.process_count() == 1))
         stores = [stack.enter_context(CheckpointStore(run.workdir.checkpoints)) for run in runs]
-        unfinished = [i for i, store in enumerate(stores) if config.num_steps not in store.steps]
-        if unfinished:  # otherwise the last one is looked at once more, and nothing is trained
+        unfinished = [i for i, store in enumerate(stores) if num_steps not in store.steps]
+        for i in set(range(len(runs))).difference(unfinished):
+            recorded.forget_interrupted(runs[i].workdir)  # of no use any more
+        if unfinished:  # otherwise what is there is described once more
             runs, stores = [runs[i] for i in unfinished], [stores[i] for i in unfinished]
-        titled = len(unfinished) > 1
-        state = _start(runs, stores, hardware.mesh)
+        start = _start(runs, stores, hardware.mesh, console)
         said = console if narrate else Console(quiet=True)
-        describe(settings, _one_seed(state, 0), dataset, said)
-        step = int(np.max(parallel.local_copy(state.step)))
-        if step:
-            said.print(f"going on from step {step}")
-        evaluator = stack.enter_context(_evaluator(settings, dataset, hardware))
-        records = [
-            stack.enter_context(_recording(run, store, step, said, title=titled))
-            for run, store in zip(runs, stores)
-        ]
-        show = stack.enter_context(_progress(console, title, step, config.num_steps))
-        train_videos = [video.features for video in dataset.train.videos]
-        reports = fit(
-            state,
-            dataset.train.pack(settings.info.streams, config.feature_dtype)
-            if hardware.on_device
-            else train_videos,
-            dataset.train.video_labels(settings.info.classes),
-            report_every=_report_every(eval_every),
-            mesh=hardware.mesh,
-            on_device=hardware.on_device,
-            num_workers=hardware.num_workers,
+        describe(settings, _one_seed(start.state, 0), dataset, said)
+        if start.step:
+            said.print(f"going on from step {start.step}")
+        step = start.step
+        if unfinished:
+            records = [
+                stack.enter_context(
+                    recorded.recording(
+                        *run,
+                        store,
+                        said,
+                        evaluated=start.evaluated,
+                        step=start.step,
+                        title=f"seed {run.settings.seed:>3}  " if len(runs) > 1 else "",
+                    )
+                )
+                for run, store in zip(runs, stores)
+            ]
+            evaluator = stack.enter_context(_evaluator(settings, dataset, hardware))
+            show = stack.enter_context(progress_line(console, title, start.step, num_steps))
+            reports = stack.enter_context(contextlib.closing(_fit(start.state, dataset, hardware, settings)))
+            step, state = _train(start, reports, settings, records, evaluator, show, interruption)
+            if interruption.noted() and step > max(start.step, records[0].evaluated_step):
+                _save_interrupted(runs, stores, records, state)
+        if interruption.noted():
+            outcome = "saved; the same command goes on" if step else "the same command begins anew"
+            message = f"interrupted at step {step} of {num_steps}: {outcome}"
+            raise Interrupted(interruption.signal, message)
+
+
+def _fit(
+    state: TrainState, dataset: Dataset, hardware: Hardware, settings: RunSettings
+) -> Generator[Report, None, None]:
+    on_device, train = hardware.on_device, dataset.train
+    return fit(
+        state,
+        train.pack(settings.info.streams, settings.config.feature_dtype)
+        if on_device
+        else [video.features for video in train.videos],
+        train.video_labels(settings.info.classes),
+        report_every=_report_every(settings.eval_every),
+        mesh=hardware.mesh,
+        on_device=on_device,
+        num_workers=hardware.num_workers,
+    )
+
+
+def _train(
+    start: "_Start",
+    reports: Iterator[Report],
+    settings: RunSettings,
+    records: Sequence[Record],
+    evaluator: Evaluator | None,
+    show: Show,
+    interruption: Interruption,
+) -> tuple[int, TrainState]:
+    """Trains and evaluates to the end, or until interrupted: where to go on, as a step and its state."""
+
+    def is_due(step: int) -> bool:
+        return step > start.evaluated and (
+            step % settings.eval_every == 0 or step == settings.config.num_steps
         )
-        pending = None
-        for report in reports:
+
+    def show_all() -> None:
+        show(step, metrics, [r.last for r in records], [r.best for r in records])
+
+    step, state, metrics = start.step, start.state, {}
+    pending = None
+    try:
+        if is_due(step) and not interruption.noted():  # it was interrupted before this evaluation
+            pending = _finish_if_done(_Pending(step, state, records, evaluator))
+        for report in _until_interrupted(reports, interruption):
+            step, state, metrics = report.step, report.state, report.metrics
             for seed, record in enumerate(records):
                 record.add(_one_seed_report(report, seed))
             pending = _finish_if_done(pending)
-            show(report.step, float(np.mean(report.metrics["loss"])), [r.best for r in records])
-            if report.step % eval_every and report.step != config.num_steps:
-                continue
-            if pending is not None:
-                pending = pending.finish()
-            pending = _finish_if_done(_Pending(report.step, report.state, records, evaluator))
+            show_all()
+            if is_due(step) and not interruption.noted():
+                if pending is not None:
+                    pending = pending.finish()
+                pending = _finish_if_done(_Pending(step, state, records, evaluator))
         if pending is not None:
             pending.finish()
-            show(config.num_steps, float(np.mean(report.metrics["loss"])), [r.best for r in records])
+        show_all()
+    except BrokenProcessPool:
+        if not interruption.noted(within=_GRACE):
+            raise
+        if pending is not None:  # its evaluation is lost, and has to be done again
+            step, state = pending.step, pending.state
+    return step, state
 
 
-def _start(runs: Sequence[Run], stores: Sequence[CheckpointStore], mesh: Mesh) -> TrainState:
-    """The state of all runs at the latest step that all of them have saved, on every device."""
+def _until_interrupted(reports: Iterator[Report], interruption: Interruption) -> Iterator[Report]:
+    while not interruption.noted():
+        try:
+            report = next(reports)
+        except StopIteration:
+            return
+        except RuntimeError:  # so does grain call it that a worker was ended
+            if not interruption.noted(within=_GRACE):
+                raise
+            return
+        yield report
+
+
+def _save_interrupted(
+    runs: Sequence[Run], stores: Sequence[CheckpointStore], records: Sequence[Record], state: TrainState
+) -> None:
+    """Saves what training goes on from, after all that the evaluations before it have written."""
+    for store in stores:
+        store.wait()
+    for seed, (run, record) in enumerate(zip(runs, records)):
+        of_seed = _one_seed(state, seed)
+        record.write_history(int(of_seed.step))
+        recorded.save_interrupted(run.workdir, of_seed)
+
+
+class _Start(NamedTuple):
+    """Where training begins or goes on."""
+
+    state: TrainState  # of all runs, on every device
+    step: int  # of that state
+    evaluated: int  # the latest step that all runs have evaluated, at most ``step``; 0 for none
+
+
+def _start(runs: Sequence[Run], stores: Sequence[CheckpointStore], mesh: Mesh, console: Console) -> _Start:
+    """The latest step that all runs have saved."""
     furthest = max(store.latest_step or 0 for store in stores)
     common = set.intersection(*(set(store.steps) for store in stores))
     # Who was interrupted in the first evaluation starts anew, to the same result.
@@ -130,9 +228,26 @@ def _start(runs: Sequence[Run], stores: Sequence[CheckpointStore], mesh: Mesh) -
             "that began together, or to train it by itself, with a --workdir of its own"
         )
     fresh = [parallel.replicate(run.settings.fresh_state(), mesh) for run in runs]
-    if common:
-        fresh = [store.restore(state, max(common)) for store, state in zip(stores, fresh)]
-    return fresh[0] if len(fresh) == 1 else stack_seeds(fresh)
+    evaluated = max(common, default=0)
+    interrupted = set.intersection(*(set(recorded.interrupted_steps(run.workdir)) for run in runs))
+    for step in sorted(interrupted, reverse=True):
+        if not furthest < step <= runs[0].settings.config.num_steps:
+            continue
+        try:
+            states = [
+                recorded.restore_interrupted(run.workdir, state, step, evaluated)
+                for run, state in zip(runs, fresh)
+            ]
+            return _Start(_stacked(states), step, evaluated)
+        except InputError as error:
+            console.print(f"not used: {error}", highlight=False)
+    if evaluated:
+        fresh = [store.restore(state, evaluated) for store, state in zip(stores, fresh)]
+    return _Start(_stacked(fresh), evaluated, evaluated)
+
+
+def _stacked(states: Sequence[TrainState]) -> TrainState:
+    return states[0] if len(states) == 1 else stack_seeds(states)
 
 
 def _evaluator(settings: RunSettings, dataset: Dataset, hardware: Hardware):
@@ -161,10 +276,9 @@ def _one_seed_report(report: Report, seed: int) -> Report:
 class _Pending:
     """The evaluation of a step, whose numpy stage may still be going on."""
 
-    def __init__(
-        self, step: int, state: TrainState, records: Sequence["_Record"], evaluator: Evaluator | None
-    ):
-        self._step, self._records, self._evaluator = step, records, evaluator
+    def __init__(self, step: int, state: TrainState, records: Sequence[Record], evaluator: Evaluator | None):
+        self.step, self.state = step, state
+        self._records, self._evaluator = records, evaluator
         self._losses = [record.take_losses() for record in records]
         self._states = [_one_seed(state, seed) for seed in range(len(records))]
         self._evaluations: list[Evaluation] = []
@@ -177,11 +291,12 @@ class _Pending:
 
     def finish(self) -> None:
         """Waits, and records what came out."""
+        detections = [evaluation.detections() for evaluation in self._evaluations]
         for i, (record, state, losses) in enumerate(zip(self._records, self._states, self._losses)):
             if self._evaluator is None:
                 record.follow(state)
             else:
-                record.evaluated(self._step, state, losses, self._evaluations[i], self._evaluator)
+                record.evaluated(self.step, state, losses, detections[i], self._evaluator)
 
 
 def _finish_if_done(pending: _Pending | None) -> _Pending | None:
@@ -189,85 +304,6 @@ def _finish_if_done(pending: _Pending | None) -> _Pending | None:
     if pending is not None and jax.process_count() == 1 and pending.done():
         return pending.finish()
     return pending
-
-
-class _Record:
-    """What one run writes."""
-
-    def __init__(
-        self, run: Run, store: CheckpointStore, step: int, write_events, console: Console, title: bool
-    ):
-        self._run, self._store, self._write_events, self._console = run, store, write_events, console
-        self._title = f"seed {run.settings.seed:>3}  " if title else ""
-        self._rows = [row for row in run.workdir.metrics() if row["step"] <= step]
-        self._history = [row for row in run.workdir.history() if row["step"] <= step]
-        self._reports: list[Report] = []
-
-    @property
-    def best(self) -> float | None:
-        """The highest average mAP so far."""
-        return max((row["average"] for row in self._rows), default=None)
-
-    def add(self, report: Report) -> None:
-        """Notes the losses of some steps."""
-        self._reports.append(report)
-
-    def take_losses(self) -> dict[str, float]:
-        """Means of the losses since they were last taken."""
-        reports, self._reports = self._reports, []
-        self._history += [{"step": report.step, "metrics": report.metrics} for report in reports]
-        steps = sum(report.num_steps for report in reports)
-        return {
-            name: sum(report.num_steps * report.metrics[name] for report in reports) / steps
-            for name in reports[0].metrics
-        }
-
-    def evaluated(
-        self, step: int, state: TrainState, losses: Mapping[str, float], evaluation: Evaluation, by: Evaluator
-    ) -> None:
-        """Writes the evaluation of a step."""
-        settings, workdir = self._run.settings, self._run.workdir
-        detections = evaluation.detections()
-        result = by.map_of(detections, settings.tiou)
-        best = self.best is None or result.average > self.best
-        row = {
-            "step": step,
-            "losses": losses,
-            "tiou": result.tiou.tolist(),
-            "map": result.per_tiou.tolist(),
-            "average": result.average,
-        }
-        if best:
-            write_predictions(workdir.predictions, to_activitynet(detections, settings.info.classes))
-        self._rows.append(row)
-        workdir.write_history([r for r in self._history if r["step"] <= step])
-        workdir.write_metrics(self._rows)
-        self._save(state, result.average)
-        self._write_events(row)
-        outcome = f"average mAP {100 * result.average:.2f} %" + ("  best so far" if best else "")
-        line = f"{self._title}step {step:>6}  loss {losses['loss']:.4f}  {outcome}"
-        self._console.print(line, highlight=False)
-
-    def follow(self, state: TrainState) -> None:
-        """On another host than the first: takes part in saving what that one evaluated."""
-        self._save(state, 0.0)
-
-    def _save(self, state: TrainState, average: float) -> None:
-        if jax.process_count() > 1:
-            told = multihost_utils.broadcast_one_to_all(np.float32(average))
-            average = float(told) if jax.process_index() else average
-        self._store.save(state, average=average)
-
-
-@contextlib.contextmanager
-def _recording(
-    run: Run, store: CheckpointStore, step: int, console: Console, *, title: bool
-) -> Iterator[_Record]:
-    with contextlib.ExitStack() as stack:
-        write_events = None
-        if not jax.process_index():
-            write_events = stack.enter_context(_event_writer(run.workdir, console))
-        yield _Record(run, store, step, write_events, console, title)
 
 
 def describe(settings: RunSettings, state: TrainState, dataset: Dataset, console: Console) -> None:
@@ -298,48 +334,3 @@ def _snippet_time(info: DatasetInfo) -> str:
 def _report_every(eval_every: int) -> int:
     """Steps between progress reports: about 10, and a divisor of ``eval_every``."""
     return max(d for d in range(1, 11) if eval_every % d == 0)
-
-
-@contextlib.contextmanager
-def _progress(console: Console, title: str, step: int, num_steps: int) -> Iterator[Any]:
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[status]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(
-            title, total=num_steps, completed=step, status="compiling" if step < num_steps else ""
-        )
-
-        def show(step: int, loss: float, best: Sequence[float | None]) -> None:
-            known = [b for b in best if b is not None]
-            mean = f"  best mAP {100 * sum(known) / len(known):.1f} %" if known else ""
-            status = f"loss {loss:.3f}{mean}"
-            progress.update(task, completed=step, status=status)
-
-        yield show
-
-
-@contextlib.contextmanager
-def _event_writer(workdir: Workdir, console: Console) -> Iterator[Any]:
-    """Writes TensorBoard events, or says once that the package for it is not installed."""
-    try:
-        import tensorboardX  # optional
-    except ImportError:
-        console.print("no TensorBoard events: tensorboardX is not installed (extra 'plots')")
-        yield lambda row: None
-        return
-    with tensorboardX.SummaryWriter(str(workdir.path / "events")) as writer:
-
-        def write(row: Mapping[str, Any]) -> None:
-            for name, value in row["losses"].items():
-                writer.add_scalar(f"train/{name}", value, row["step"])
-            for tiou, value in zip(row["tiou"], row["map"]):
-                writer.add_scalar(f"test/mAP_{tiou:g}", value, row["step"])
-            writer.add_scalar("test/average", row["average"], row["step"])
-            writer.flush()
-
-        yield write

@@ -1,3 +1,5 @@
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,6 +58,8 @@ def test_a_store_without_checkpoints(tmp_path):
         ([0.1, 0.2, 0.3, 0.4, 0.5], 5, {4, 5}),
         ([0.1, 0.5, 0.2, 0.5, 0.3], 2, {2, 4, 5}),  # of equals the earliest
         ([0.0, 0.0, 0.0, 0.0, 0.0], 1, {1, 4, 5}),
+        ([0.0, None, None, None, None], 1, {1, 4, 5}),  # no average is the worst
+        ([None, None, None, 0.1, None], 4, {4, 5}),
     ],
 )
 def test_the_latest_two_and_the_best_are_kept(fresh, tmp_path, averages, best, kept):
@@ -73,6 +77,41 @@ def test_the_best_is_remembered_over_a_resume(fresh, tmp_path):
         with CheckpointStore(tmp_path) as store:
             store.save(_at(fresh, step), average=average)
     assert {int(path.name) for path in tmp_path.iterdir()} == {1, 3, 4}
+
+
+def test_checkpoints_without_an_average_are_kept_as_the_latest_only(fresh, tmp_path):
+    with CheckpointStore(tmp_path) as store:
+        for step in (1, 2, 3):
+            store.save(_at(fresh, step))
+            store.wait()
+            assert int(store.restore(fresh, step).step) == step
+    assert {int(path.name) for path in tmp_path.iterdir()} == {2, 3}
+
+
+def test_what_a_killed_process_left_behind_is_removed(fresh, tmp_path):
+    """A checkpoint half saved, and one half removed."""
+    with CheckpointStore(tmp_path) as store:
+        for step, average in enumerate([0.5, 0.1, 0.2], start=1):
+            store.save(_at(fresh, step), average=average)
+    shutil.copytree(tmp_path / "3", tmp_path / "2", dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "2" / "metrics")
+    shutil.copytree(tmp_path / "3", tmp_path / "4.orbax-checkpoint-tmp")
+    with CheckpointStore(tmp_path) as store:
+        assert (store.latest_step, store.best_step) == (3, 1)
+        store.save(_at(fresh, 4), average=0.3)
+    assert {path.name for path in tmp_path.iterdir()} == {"1", "3", "4"}
+
+
+def test_a_folder_that_cannot_be_written_is_named(fresh, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ValueError("No space left\non device")
+
+    with CheckpointStore(tmp_path) as store:
+        with monkeypatch.context() as patched:
+            patched.setattr(store._manager, "wait_until_finished", fail)
+            with pytest.raises(InputError) as raised:
+                store.wait()
+        assert str(raised.value) == f"{tmp_path}: cannot be written (No space left on device)"
 
 
 def test_no_such_step(stored, fresh):

@@ -86,8 +86,15 @@ def test_flags_have_the_defaults_of_the_config():
         (
             "raise KeyboardInterrupt",
             130,
-            "\ninterrupted\n",
+            "interrupted\n",
         ),
+        (
+            "raise Interrupted(15, 'interrupted at step 7: saved')",
+            143,
+            "interrupted at step 7: saved\n",
+        ),
+        ("os.kill(os.getpid(), 2); time.sleep(600)", 130, "interrupted\n"),
+        ("os.kill(os.getpid(), 15); time.sleep(600)", 143, "interrupted\n"),
         ("raise BrokenPipeError", 1, ""),
     ],
 )
@@ -122,12 +129,29 @@ def _as_flag(name, value):
 
 def _script(*statements, flags=()):
     imports = [
-        "import dataclasses, json",
+        "import dataclasses, json, os, time",
         "from case_jax.config import CaseConfig",
         "from case_jax.errors import InputError",
         "from experiments import cli",
+        "from experiments.interruption import Interrupted",
     ]
     program = "\n".join([*imports, *statements])
     return subprocess.run(
         [sys.executable, "-c", program, *flags], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
+
+
+def test_an_interruption_does_not_get_lost_nor_lose_what_was_printed():
+    """An exception in a callback of the garbage collector would be ignored; a worker goes, too."""
+    result = _script(
+        "import gc, multiprocessing",
+        "def interrupt(*_):\n    os.kill(os.getpid(), 2)",
+        "def main():\n"
+        "    multiprocessing.get_context('spawn').Process(target=time.sleep, args=(600,)).start()\n"
+        "    print('printed')\n"
+        "    gc.callbacks.append(interrupt)\n"
+        "    gc.collect()\n"
+        "    time.sleep(600)",
+        "cli.run(main)",
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (130, "printed\n", "interrupted\n")
