@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
+# What the experiments need, and what the tests need besides.
+RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 
 # Flags of experiments.ablations; those that come last win.
@@ -9,11 +11,11 @@ ABLATIONS ?= --all
 
 .PHONY: demo ablations test test-slow lint clean
 
-demo: $(READY)  ## train and evaluate on the embedded synthetic data, about a minute
+demo: $(RUNS)  ## train and evaluate on the embedded synthetic data, about a minute
 	rm -rf runs/demo
 	$(RUN) -m experiments.thumos --flagfile=experiments/flags/demo.flags --workdir=runs/demo
 
-ablations: $(READY)  ## the paper's tables and figures on the synthetic data set, about 20 minutes; goes on if interrupted
+ablations: $(RUNS)  ## the paper's tables and figures on the synthetic data set, about 20 minutes; goes on if interrupted
 	$(RUN) -m experiments.ablations --flagfile=experiments/flags/ablations.flags --workdir=runs/ablations $(ABLATIONS)
 
 test: $(READY)  ## the fast test suite
@@ -25,14 +27,19 @@ test-slow: $(READY)  ## also whole training runs
 lint: $(READY)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 clean:
 	rm -rf $(VENV) build *.egg-info runs
 
-$(READY): setup.cfg pyproject.toml
+$(RUNS): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: PYTHON=$(PYTHON): is older than 3.11; expected Python 3.11 or newer" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet --editable '.[plots,host,hdf5]'
+	touch $@
+
+$(READY): $(RUNS)
 	$(RUN) -m pip install --quiet --editable '.[test]'
 	touch $@

@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import json
+import math
 import os
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -75,14 +77,18 @@ class RunSettings(NamedTuple):
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "RunSettings":
-        """Reads what `as_json` made (KeyError, TypeError or ValueError if it is something else)."""
+        """Reads what `as_json` made.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError, ArithmeticError: if it is something else.
+        """
 
         def tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
             return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
         settings = cls(
-            CaseConfig(**tuples(content["method"])),
-            DatasetInfo(**tuples(content["dataset"])),
+            CaseConfig(**_checked(tuples(content["method"]), CaseConfig)),
+            DatasetInfo(**_checked(tuples(content["dataset"]), DatasetInfo)),
             {str(k): int(v) for k, v in content["stream_widths"].items()},
             int(content["seed"]),
             int(content["eval_every"]),
@@ -90,10 +96,20 @@ class RunSettings(NamedTuple):
             content.get("data"),
             content.get("longest_video"),
         )
+        info, widths = settings.info, settings.stream_widths
         if not isinstance(settings.data, str | None):
             raise ValueError(f"'data' is {settings.data!r}")
-        if not (settings.longest_video is None or int(settings.longest_video) > 0):
-            raise ValueError(f"'longest_video' is {settings.longest_video!r}")
+        longest = settings.longest_video
+        if not (longest is None or (_is_of(longest, int) and longest > 0)):
+            raise ValueError(f"'longest_video' is {longest!r}")
+        if set(widths) != set(info.streams) or not all(0 < width < 2**31 for width in widths.values()):
+            raise ValueError(f"'stream_widths' is {widths!r}")
+        if not (info.classes and 1e-15 <= info.seconds_per_snippet <= 1e15):
+            raise ValueError("'dataset' has no classes or no time of a snippet")
+        if not (0 <= settings.seed < 2**31 and settings.eval_every > 0):
+            raise ValueError("'seed' or 'eval_every' is out of range")
+        if not (settings.tiou and all(0 < threshold <= 1 for threshold in settings.tiou)):
+            raise ValueError(f"'tiou' is {settings.tiou!r}")
         return settings
 
 
@@ -176,7 +192,7 @@ class Workdir:
         content = read_json(self._config)
         try:
             return RunSettings.from_json(content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             reason = " ".join(str(error).split())
             raise InputError(
                 f"{self._config}: is no run's settings ({reason}); expected the file that training wrote"
@@ -219,8 +235,10 @@ class Workdir:
             The run's settings and the state.
 
         Raises:
-            InputError: if there is no run or no checkpoint here.
+            InputError: if there is no run or no checkpoint here, or ``which`` is something else.
         """
+        if which not in ("best", "last"):
+            raise InputError(f"which: is {which!r}; expected 'best' or 'last'")
         settings = self.settings()
         if not self.checkpoints.is_dir():
             raise InputError(f"{self.checkpoints}: no such folder; expected the checkpoints of a training")
@@ -238,19 +256,50 @@ def _create(config: CaseConfig, key: jax.Array, widths: tuple, num_classes: int)
     return create_train_state(config, key, stream_widths=dict(widths), num_classes=num_classes)
 
 
+def _checked(fields: Mapping[str, Any], of: type) -> Mapping[str, Any]:
+    """The fields of a dataclass, if those that it knows have values of their types."""
+    for field in dataclasses.fields(of):
+        if field.name in fields and not _is_of(fields[field.name], field.type):
+            raise ValueError(f"{field.name!r} is {fields[field.name]!r}")
+    return fields
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is_of(v, typing.get_args(kind)[0]) for v in value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kind if isinstance(kind, type) else str)  # a Literal is of text
+
+
 def _read_rows(path: Path, what: str, key: str, kind: type) -> list[dict[str, Any]]:
-    """The JSON objects of a file, one a line, each with a "step" and a ``key`` that is a ``kind``."""
-    if not path.exists():
+    """The JSON objects of a file, one a line, each with a "step" and a ``key`` that is a ``kind``.
+
+    A dict must hold finite numbers by name, the same names in every row; a float must be finite.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected one {what} a line") from None
     rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(content.splitlines(), start=1):
         try:
             row = json.loads(line)
-            rows.append({**row, "step": int(row["step"]), key: kind(row[key])})
-        except (ValueError, KeyError, TypeError):
+            row = {**row, "step": int(row["step"]), key: kind(row[key])}
+            numbers = row[key] if kind is dict else {key: row[key]}
+            if row["step"] < 0 or not all(map(math.isfinite, numbers.values())):
+                raise ValueError
+            if kind is dict and rows and numbers.keys() != rows[0][key].keys():
+                raise ValueError
+        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
             raise InputError(
                 f"{path}: line {number} is no {what}; expected a JSON object with 'step' and {key!r}"
             ) from None
+        rows.append(row)
     return rows
 
 

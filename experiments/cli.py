@@ -47,6 +47,9 @@ def run(main: Callable[[], None]) -> None:
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
+    except flags.CantOpenFlagFileError as error:
+        reason = str(error).removeprefix("ERROR:: Unable to open flagfile: ")
+        _fail(InputError(f"--flagfile: cannot be opened ({reason}); expected a text file of flags"))
     except (flags.Error, UnicodeDecodeError, OSError) as error:
         _fail(error)
 

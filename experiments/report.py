@@ -1,8 +1,9 @@
-"""Evaluates a run again and writes its `report.html`.
+"""Evaluates a run again and writes its `report.html`, and `predictions.json` if it has none.
 
 python -m experiments.report --workdir=W
 """
 
+import os
 from collections.abc import Sequence
 
 from absl import flags
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from case_jax.errors import InputError
 from case_jax.evaluation import Evaluator
+from case_jax.localization.detections import to_activitynet, write_predictions
 from case_jax.report.tables import map_table
 from case_jax.workdir import Workdir
 from experiments import cli, inputs
@@ -34,13 +36,16 @@ def main() -> None:
     with Evaluator(dataset.test, dataset.info, settings.config, on_device=FLAGS.in_memory) as evaluator:
         for workdir in workdirs:
             outcome = evaluate_run(workdir, dataset, evaluator, mesh=None, tiou=settings.tiou)
+            if not workdir.predictions.exists():  # a converted checkpoint's
+                predictions = to_activitynet(outcome.detections, dataset.info.classes)
+                write_predictions(workdir.predictions, predictions)
             print(map_table(outcome.results))
             print(f"report: {write_report_of(workdir, dataset, outcome)}")
 
 
 def _workdirs(base: Workdir) -> Sequence[Workdir]:
     """The run itself, or those of several seeds in it."""
-    if (base.path / "config.json").exists() or not base.path.is_dir():
+    if os.path.exists(base.path / "config.json") or not os.path.isdir(base.path):
         return [base]
     seeds = sorted(int(path.name[5:]) for path in base.path.glob("seed_*") if path.name[5:].isdecimal())
     return [base.of_seed(seed) for seed in seeds] or [base]

@@ -1,7 +1,9 @@
 """Figures of a run, legible to colour-blind readers. They need matplotlib (extra `plots`)."""
 
+import contextlib
 import io
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ STYLES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1)))
 def as_svg(figure: Figure) -> str:
     """The figure as an <svg> element whose text stays text."""
     buffer = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "case_jax"}):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "case_jax"}), _unwarned():
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue()
     return svg[svg.index("<svg") :]
@@ -45,6 +47,8 @@ def as_svg(figure: Figure) -> str:
 def save_figure(figure: Figure, stem: Path, *, dots_per_inch: int = 200) -> list[Path]:
     """Writes ``stem``.png and .svg.
 
+    Letters that the font lacks are boxes in the .png; the .svg leaves its text to whoever shows it.
+
     Returns:
         Their paths.
 
@@ -52,11 +56,20 @@ def save_figure(figure: Figure, stem: Path, *, dots_per_inch: int = 200) -> list
         InputError: if the folder cannot be written to.
     """
     png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    with _unwarned():
+        figure.savefig(png, format="png", dpi=dots_per_inch, metadata={"Software": None})
     paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
     write_atomically(paths[0], png.getvalue())
     write_text_atomically(paths[1], as_svg(figure))
     return paths
+
+
+@contextlib.contextmanager
+def _unwarned() -> Iterator[None]:
+    """Without a warning for each letter that the font lacks."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        yield
 
 
 def timeline(
@@ -93,7 +106,7 @@ def timeline(
         above.plot(seconds, scores.transformed, color=ORANGE, linestyle=":", label="$P^T$ clusters")
         above.plot(seconds, scores.mixed, color="black", linewidth=1.6, label="$P^M$ both")
     above.set(ylabel="foreground", ylim=(-0.03, 1.03))
-    above.set_title(video.name, loc="left", fontsize=9)
+    above.set_title(video.name, loc="left", fontsize=9, parse_math=False)
     above.legend(frameon=False, fontsize=8, ncols=3, loc="upper right", bbox_to_anchor=(1, 1.22))
 
     ticks = []
@@ -106,7 +119,8 @@ def timeline(
             alpha = float(np.clip(detection["score"], 0.08, 1))
             below.broken_barh([(start, end - start)], (3 * row, 0.9), facecolors=BLUE, alpha=alpha)
         ticks += [(3 * row + 0.45, f"{label}: found"), (3 * row + 1.55, "true")]
-    below.set_yticks([position for position, _ in ticks], [text for _, text in ticks], fontsize=8)
+    positions, names = [position for position, _ in ticks], [text for _, text in ticks]
+    below.set_yticks(positions, names, fontsize=8, parse_math=False)
     below.set(xlabel="seconds", xlim=(0, duration), ylim=(-0.3, 3 * len(labels) - 0.7))
     tidy(above, below)
     return figure
@@ -121,4 +135,4 @@ def tidy(*axes: Axes) -> None:
     """Axes without a box around them."""
     for one in axes:
         one.spines[["top", "right"]].set_visible(False)
-        one.title.set_size(9)
+        one.title.set_fontsize(9)

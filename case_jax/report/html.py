@@ -84,12 +84,13 @@ def write_report(
     truth = make_segments(dataset.test.ground_truth())
     found = detected_segments(detections, info.classes)
     durations = {video.name: video.seconds(info) for video in videos}
-    errors = analyse_errors(truth, found, durations, tiou_thresholds=best.tiou)
-    quality = per_video_ap(truth, found, best.tiou)
+    errors = analyse_errors(truth, found, durations, tiou_thresholds=best.tiou.tolist())
+    quality = per_video_ap(truth, found, best.tiou.tolist())
     clusters = []
     if scores.clusters is not None:
         clusters = page_data.clusters(np.asarray(state.cluster_labels), scores, videos, info)
-    charts = page_data.curves(workdir.metrics(), workdir.history())
+    metrics = workdir.metrics()
+    charts = page_data.curves(metrics, workdir.history())
     shown = page_data.videos(videos, scores, detections, quality, info)
     data = {
         "classes": info.classes,
@@ -103,11 +104,13 @@ def write_report(
     page = _page().render(
         name=workdir.path.absolute().name,
         synthetic=settings.data == SYNTHETIC,
-        facts=_facts(dataset, settings, state, seconds),
-        map_rows=map_rows(results),
+        facts=_facts(dataset, settings, state, seconds, trained=bool(metrics)),
+        # A converted checkpoint has not been trained here, and none was chosen.
+        map_rows=map_rows(results if metrics else {f"step {int(state.step):,}": best}),
+        trained=bool(metrics),
         shown=len(shown),
         total=len(videos),
-        best=title,
+        best=title if metrics else f"step {int(state.step):,}",
         class_rows=per_class_rows(best),
         errors=errors,
         profile_rows=_profile_rows(errors),
@@ -116,7 +119,7 @@ def write_report(
         buckets_note=f" at tIoU {errors.tiou:g}; the bounds are DETAD's for {_BUCKETS[errors.buckets]}",
         cluster_rows=_cluster_rows(clusters),
         charts=[_in_words(chart) for chart in charts],
-        settings=json.dumps(settings.as_json(), indent=1),
+        settings=json.dumps(settings._replace(data=_data_name(settings)).as_json(), indent=1),
         version=__version__,
         data=_as_script(data),
     )
@@ -141,13 +144,14 @@ def _as_script(data: Mapping[str, Any]) -> markupsafe.Markup:
 
 
 def _facts(
-    dataset: Dataset, settings: RunSettings, state: TrainState, seconds: float | None
+    dataset: Dataset, settings: RunSettings, state: TrainState, seconds: float | None, *, trained: bool
 ) -> list[tuple[str, str]]:
     info, config = dataset.info, state.config
     components = [name.upper() for name in ("scc", "ccc") if getattr(config, name)]
     if config.clustering_assisted_testing:
         components.append("clustering-assisted testing")
     widths = ", ".join(f"{name} ({width})" for name, width in settings.stream_widths.items())
+    clusters = f", {config.num_clusters} clusters" if config.scc else ""
     facts = [
         ("Training", dataset.train.population),
         ("Test", dataset.test.population),
@@ -155,19 +159,22 @@ def _facts(
         ("Components", ", ".join(components) or "none: the baseline"),
         (
             "Sampling",
-            f"{config.num_snippets} snippets a video, {config.batch_size} videos a batch, "
-            f"{config.num_clusters} clusters",
+            f"{config.num_snippets} snippets a video, {config.batch_size} videos a batch{clusters}",
         ),
-        (
-            "Steps",
-            f"{config.num_steps:,}, evaluated every {settings.eval_every:,}; shown: {int(state.step):,}",
-        ),
-        ("Seed", str(settings.seed)),
-        ("Data", settings.data or "not recorded"),
+        ("Data", _data_name(settings) or "not recorded"),
     ]
+    if not trained:
+        return [*facts, ("Steps", f"not trained here; a checkpoint of step {int(state.step):,}")]
+    steps = f"{config.num_steps:,}, evaluated every {settings.eval_every:,}; shown: {int(state.step):,}"
+    facts += [("Steps", steps), ("Seed", str(settings.seed))]
     if seconds is not None:
         facts.append(("Time", f"{seconds:.0f} s for the training command, on {jax.devices()[0].device_kind}"))
     return facts
+
+
+def _data_name(settings: RunSettings) -> str | None:
+    """The last part of the data's path: a page may be passed on, and the rest says where it was made."""
+    return settings.data and Path(settings.data).name
 
 
 def _score_range(scores: np.ndarray, num_instances: int) -> dict[str, float]:
@@ -191,20 +198,17 @@ def _profile_rows(errors: ErrorAnalysis) -> _Rows:
 
 def _gain_rows(errors: ErrorAnalysis) -> _Rows:
     highest = max(1e-9, float(errors.gain.max()), float(errors.average_gain.max()))
-    return [
-        ["error", f"at tIoU {errors.tiou:g}", "average over the tIoUs"],
-        *(
-            [name, *(_Bar(f"{100 * value:.2f}", float(value) / highest) for value in values)]
-            for name, *values in zip(ERRORS, errors.gain, errors.average_gain)
-        ),
-    ]
+    rows: list[Sequence[str | _Bar]] = [["error", f"at tIoU {errors.tiou:g}", "average over the tIoUs"]]
+    for name, *gains in zip(ERRORS, errors.gain.tolist(), errors.average_gain.tolist()):
+        rows.append([name, *(_Bar(f"{100 * gain:.2f}", gain / highest) for gain in gains)])
+    return rows
 
 
 _BUCKETS = {"thumos14": "THUMOS14", "activitynet": "ActivityNet"}
 
 
 def _missed_rows(errors: ErrorAnalysis) -> _Rows:
-    rows: list[Sequence[str | _Bar]] = [["by", "from, to", "missed", "actions"]]
+    rows: list[Sequence[str | _Bar]] = [["by", "of", "missed", "actions"]]
     for title, buckets, unit in (
         ("length", errors.by_length, " s"),
         ("share of the video", errors.by_coverage, ""),
@@ -217,11 +221,12 @@ def _missed_rows(errors: ErrorAnalysis) -> _Rows:
 
 
 def _missed_row(title: str, bucket: Bucket, unit: str) -> Sequence[str | _Bar]:
-    upper = f"{bucket.upper:g}" if math.isfinite(bucket.upper) else "more"
+    bounds = [f"above {bucket.lower:g}"] if bucket.lower else []
+    bounds += [f"up to {bucket.upper:g}"] if math.isfinite(bucket.upper) else []
     part = bucket.missed / bucket.instances
     return [
         f"{title}, {bucket.name}",
-        f"{bucket.lower:g} to {upper}{unit}",
+        ", ".join(bounds) + unit,
         _Bar(f"{100 * part:.1f}", part),
         f"{bucket.instances:,}",
     ]

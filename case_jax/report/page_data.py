@@ -9,7 +9,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+import numpy.typing as npt
 
 from case_jax.data.dataset import DatasetInfo, Video, in_action
 from case_jax.inference import VideoScores
@@ -77,7 +79,7 @@ def curves(metrics: Sequence[Mapping[str, Any]], history: Sequence[Mapping[str, 
         ]
 
     losses = [name for name in recorded if name.startswith("loss")]
-    charts = [
+    charts: list[dict[str, Any]] = [
         {"title": "Losses", "unit": "", "series": of_history(losses, "loss_")},
         {
             "title": "Average mAP on the test videos",
@@ -137,7 +139,7 @@ def videos(
         the number of the most likely cluster (two rows, the higher byte first), then for each class its
         calibrated activation sequence.
     """
-    scores = VideoScores(*(None if field is None else np.asarray(field) for field in scores))
+    scores = jax.tree.map(np.asarray, scores)
     packed = [
         _video(row, video, scores, detections[video.name], quality.get(video.name), info)
         for row, video in enumerate(of_videos)
@@ -173,11 +175,11 @@ def _video(
     others = dict.fromkeys([label for label, *_ in segments] + np.argsort(-scores.video[row]).tolist())
     classes = (annotated + [c for c in others if c not in annotated])[: max(MAX_CLASSES, len(annotated))]
     tracks = [scores.attention[row]]
-    if scores.mixed is not None:
+    if scores.transformed is not None and scores.mixed is not None:
         tracks += [scores.transformed[row], scores.mixed[row]]
     rows = [_as_bytes(track) for track in tracks]
     if scores.clusters is not None:
-        likely = scores.clusters[row].argmax(axis=-1)
+        likely = np.argmax(scores.clusters[row], axis=-1)
         rows += [(likely // 256).astype(np.uint8), (likely % 256).astype(np.uint8)]
     rows += [_as_bytes(scores.fused[row, :, label]) for label in classes]
     return {
@@ -191,5 +193,5 @@ def _video(
     }
 
 
-def _as_bytes(values: np.ndarray) -> np.ndarray:
+def _as_bytes(values: npt.ArrayLike) -> np.ndarray:
     return np.rint(255 * np.clip(np.asarray(values, np.float64), 0, 1)).astype(np.uint8)

@@ -1,6 +1,6 @@
 """mAP tables as aligned text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -87,7 +87,7 @@ def _ranges(result: DetectionMap) -> list[tuple[float, float]]:
     return [r for r in _RANGES if average_over(result, *r) is not None]
 
 
-def _percent(values: Sequence[float]) -> list[str]:
+def _percent(values: Iterable[float]) -> list[str]:
     return [f"{100 * value:.2f}" for value in values]
 
 

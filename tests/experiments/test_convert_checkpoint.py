@@ -30,7 +30,10 @@ def converted(inertial, tmp_path_factory, succeed):
     printed = succeed(
         "convert_checkpoint", *published(inertial), f"--output={workdir}", f"--data_dir={inertial}", INERTIAL
     )
-    assert printed == (f"9 classes, streams acc (103), gyro (103), 16 clusters, as step 1,500: {workdir}\n")
+    assert printed == (
+        f"9 classes, streams acc (103), gyro (103), 16 clusters, as step 1,500: {workdir}\n"
+        "tested with 140 snippets a video (--num_snippets), 50 frames per second, one snippet every 16\n"
+    )
     return workdir
 
 

@@ -32,6 +32,18 @@
     return values;
   }
 
+  /** 1, 2 and 5 times the powers of ten between two powers, or the powers alone where these are many. */
+  function decades(low, high) {
+    const values = [];
+    for (let power = Math.floor(low); power <= high; power++) {
+      for (const unit of high - low > 2 ? [1] : [1, 2, 5]) values.push(unit * 10 ** power);
+    }
+    return values.filter((value) => value >= 10 ** low && value <= 10 ** high);
+  }
+
+  const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+  const short = (text, length = 40) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
+
   const line = (points) => "M" + points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L");
 
   // ---------------------------------------------------------------- tables
@@ -80,9 +92,7 @@
       const x = (step) => LEFT + 8 + ((step - first) / (last - first || 1)) * (width - LEFT - 8 - RIGHT);
       const y = (value) => top + ((high - scale(value)) / (high - low)) * (height - top - bottom);
       const picture = svg("svg", { width, height, role: "img", "aria-label": `${chart.title}; the text below tells first and last values` });
-      const levels = logarithmic
-        ? ticks(low, high, 4, [0.25, 0.5, 1, 2, 5, 10]).map((power) => 10 ** power)
-        : ticks(low, high, 4);
+      const levels = logarithmic ? decades(low, high) : ticks(low, high, 4);
       for (const level of levels) {
         picture.append(
           svg("path", { class: "axis", d: `M${LEFT + 8} ${y(level)}H${width - RIGHT}` }),
@@ -127,7 +137,8 @@
 
   const browser = {
     shown: [], // positions in page.videos, in order
-    current: -1, // position in page.videos
+    current: -1, // position in page.videos; -1 where none matches
+    before: -1, // the one on display before none matched
     score: page.score,
     label: -1, // class whose T-CAS is drawn
     cursor: null, // seconds
@@ -218,7 +229,7 @@
     ]);
     chart(110, [["attention", tracks.attention], ...(tracks.mixed ? [["clusters", tracks.transformed], ["both", tracks.mixed]] : [])]);
     if (tracks.cas[browser.label]) {
-      title(`T-CAS of ${page.classes[browser.label]}`);
+      title(`T-CAS of ${short(page.classes[browser.label])}`);
       chart(64, [["cas", tracks.cas[browser.label]]]);
     }
     if (tracks.cluster) {
@@ -238,7 +249,7 @@
     const visible = above(entry);
     const labels = [...new Set([...entry.truth.map(([label]) => label), ...visible.map(([label]) => label)])];
     for (const label of labels) {
-      title(`${page.classes[label]}: true (hatched), found`);
+      title(`${short(page.classes[label])}: true (hatched), found`);
       for (const one of entry.truth.filter(([own]) => own === label)) {
         picture.append(svg("rect", { class: "truth", x: x(one[1]), y, width: Math.max(1.5, x(one[2]) - x(one[1])), height: 13 },
           svg("title", {}, `true ${page.classes[label]}, ${seconds(one[1])} to ${seconds(one[2])}`)));
@@ -264,8 +275,8 @@
     picture.append(titles, cursor);
     picture.setAttribute("height", y + 24);
     picture.setAttribute("aria-label",
-      `${entry.name}: foreground probabilities, activation of ${page.classes[browser.label]}, ${entry.truth.length} true actions and ` +
-      `${visible.length} detections over ${seconds(entry.seconds)}; the list below tells the segments`);
+      `${entry.name}: foreground probabilities, activation of ${page.classes[browser.label]}, ${counted(entry.truth.length, "true action")} and ` +
+      `${counted(visible.length, "detection")} over ${seconds(entry.seconds)}; the list below tells the segments`);
     const bottom = y;
     browser.moveCursor = () => {
       const there = browser.cursor !== null;
@@ -274,7 +285,7 @@
     };
     const pointed = (event) => {
       const place = event.clientX - picture.getBoundingClientRect().left;
-      pointAt(((place - LEFT) / (width - LEFT - RIGHT)) * entry.seconds);
+      pointAt(((place - LEFT) / (width - LEFT - RIGHT)) * entry.seconds, false);
     };
     picture.addEventListener("pointermove", pointed);
     picture.addEventListener("pointerdown", pointed); // a finger's tap
@@ -290,8 +301,9 @@
     };
   }
 
-  /** Says what is known of a moment. */
-  function pointAt(second) {
+  /** Says what is known of a moment; to screen readers, too, if it is asked for by a key. */
+  function pointAt(second, aloud) {
+    at("readout").setAttribute("aria-live", aloud ? "polite" : "off");
     const entry = video(), tracks = browser.tracks, size = page.samples;
     browser.cursor = Math.min(entry.seconds, Math.max(0, second));
     const i = Math.min(size - 1, Math.floor((browser.cursor / entry.seconds) * size));
@@ -312,14 +324,16 @@
   function drawList() {
     const entry = video();
     const visible = entry ? above(entry) : [];
-    at("listed").querySelector("summary").textContent = `The ${visible.length} detections and ${entry ? entry.truth.length : 0} true actions as a table`;
+    at("listed").querySelector("summary").textContent = `The ${counted(visible.length, "detection")} and ${counted(entry ? entry.truth.length : 0, "true action")} as a table`;
     const rows = [
       ...(entry ? entry.truth.map(([label, start, end]) => [start, ["true", page.classes[label], start, end, "", ""]]) : []),
       ...visible.map((one) => [one[1], ["found", page.classes[one[0]], one[1], one[2], number(one[3]), number(bestOverlap(one, entry))]]),
     ].sort((a, b) => a[0] - b[0]);
-    const cells = (kind, values) => html("tr", {}, ...values.map((value, i) => html(i ? kind : "th", { scope: kind === "th" ? "col" : "row" }, value)));
+    const cells = (kind, values) =>
+      html("tr", {}, ...values.map((value, i) => (i && kind === "td" ? html("td", {}, value) : html("th", { scope: kind === "th" ? "col" : "row" }, value))));
     at("listed").querySelector("div").replaceChildren(
-      html("table", {}, html("thead", {}, cells("th", ["", "class", "from (s)", "to (s)", "score", "best tIoU"])),
+      html("table", {}, html("caption", {}, entry ? `Segments of ${entry.name}` : "No video"),
+        html("thead", {}, cells("th", ["kind", "class", "from (s)", "to (s)", "score", "best tIoU with its class"])),
         html("tbody", {}, ...rows.map(([, row]) => cells("td", row.map((value) => (typeof value === "number" ? number(value) : value)))))),
     );
   }
@@ -334,11 +348,13 @@
     const place = browser.shown.indexOf(browser.current);
     at("summary").textContent =
       `${entry.name}, ${place + 1} of ${browser.shown.length}: ${seconds(entry.seconds)}, quality ${percent(entry.quality)}, ` +
-      `${entry.truth.length} true actions, ${above(entry).length} of ${entry.found.length} detections from score ${number(browser.score)}`;
+      `${counted(entry.truth.length, "true action")}, ${above(entry).length} of ${counted(entry.found.length, "detection")} from score ${number(browser.score)}`;
   }
 
   function show(position) {
     browser.current = position;
+    if (position >= 0) browser.before = position;
+    at("timeline").scrollLeft = 0;
     browser.cursor = null;
     at("readout").textContent = "";
     const entry = video();
@@ -353,11 +369,13 @@
       if (!entry.classes.includes(browser.label)) browser.label = entry.classes[0];
       if (!annotated.has(browser.label)) browser.label = entry.classes[0];
       at("class").value = String(browser.label);
-      try {
-        history.replaceState(null, "", `#video=${encodeURIComponent(entry.name)}`);
-      } catch {
-        // A page inside another may not have an address of its own.
-      }
+    } else {
+      at("class").replaceChildren();
+    }
+    try {
+      history.replaceState(null, "", entry ? `#video=${encodeURIComponent(entry.name)}` : "#");
+    } catch {
+      // A page inside another may not have an address of its own.
     }
     drawTimeline();
     drawSummary();
@@ -384,10 +402,10 @@
     at("video").replaceChildren(
       ...browser.shown.map((position) => {
         const { name, quality, truth } = page.videos[position];
-        return html("option", { value: position }, `${name} – ${percent(quality)}, ${truth.length} actions`);
+        return html("option", { value: position }, `${name} – ${percent(quality)}, ${counted(truth.length, "action")}`);
       }),
     );
-    show(keep && browser.shown.includes(browser.current) ? browser.current : (browser.shown[0] ?? -1));
+    show(keep && browser.shown.includes(browser.before) ? browser.before : (browser.shown[0] ?? -1));
   }
 
   function go(by) {
@@ -397,21 +415,36 @@
   }
 
   function onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.closest("input, select, textarea, button, summary") && !(event.target.closest("button") && event.key.startsWith("Arrow"))) {
-      if (event.key === "Escape" && event.target === at("search")) event.target.blur();
-      return;
-    }
+    if (!at("keys").checked || event.ctrlKey || event.metaKey || event.altKey) return;
+    const target = event.target;
+    if (target !== document.body && !at("browser").contains(target)) return;
+    const arrow = event.key.startsWith("Arrow");
+    if (target.closest("input:not([type=checkbox]), select, summary") || (target.closest("button, input") && !arrow)) return;
+    // What can be scrolled keeps the arrows.
+    const box = target.closest(".wide, #timeline");
+    if (box && arrow && !event.shiftKey && box.scrollWidth > box.clientWidth) return;
     const move = { ArrowLeft: -1, k: -1, ArrowRight: 1, j: 1 }[event.key];
     if (event.key === "/") at("search").focus();
-    else if (move && event.shiftKey && event.key.startsWith("Arrow")) {
+    else if (move && event.shiftKey && arrow) {
       if (!video()) return;
       const step = video().seconds / page.samples;
-      pointAt((browser.cursor ?? -step / 2) + move * step);
+      pointAt((browser.cursor ?? -step / 2) + move * step, true);
       browser.reveal();
     } else if (move) go(move);
     else return;
     event.preventDefault();
+  }
+
+  /** The position of the video that the page's address names, or -1. */
+  function addressed() {
+    const text = location.hash.replace(/^#video=/, "");
+    let name = text;
+    try {
+      name = decodeURIComponent(text);
+    } catch {
+      // No encoded name: taken as it is.
+    }
+    return page.videos.findIndex((entry) => entry.name === name);
   }
 
   function start() {
@@ -424,7 +457,10 @@
     const slider = at("score");
     Object.assign(slider, { min: Math.floor(100 * page.lowest) / 100, max: Math.ceil(100 * page.highest) / 100, step: 0.01, value: page.score });
     browser.score = Number(slider.value);
+    const summary = at("summary");
+    slider.addEventListener("change", () => summary.setAttribute("aria-live", "polite"));
     slider.addEventListener("input", () => {
+      summary.setAttribute("aria-live", "off"); // the slider says its value itself
       browser.score = Number(slider.value);
       drawTimeline();
       drawSummary();
@@ -443,10 +479,18 @@
     });
     at("timeline").addEventListener("scroll", () => browser.keepTitles?.());
     document.addEventListener("keydown", onKey);
-    const asked = decodeURIComponent(location.hash.replace(/^#video=/, ""));
+    const asked = addressed();
     list(false);
-    const position = page.videos.findIndex(({ name }) => name === asked);
-    if (position >= 0) show(position);
+    if (asked >= 0) show(asked);
+    window.addEventListener("hashchange", () => {
+      const wanted = addressed();
+      if (wanted < 0) return;
+      if (!browser.shown.includes(wanted)) {
+        at("search").value = "";
+        list(false);
+      }
+      show(wanted);
+    });
 
     let width = document.body.clientWidth;
     window.addEventListener("resize", () => {
