@@ -65,8 +65,8 @@ def sinkhorn(
 
     Differentiable (by unrolling), and safe under ``jit`` (``num_iters`` is static), ``vmap`` and with rows
     sharded over devices. Finite for any finite logits. A zero in the prior or in the marginal forbids that
-    assignment; a row of the prior that is zero everywhere says nothing, and is ignored; a column with
-    no assignment allowed stays empty.
+    assignment; a row of the prior that leaves no column of positive marginal says nothing, and is ignored;
+    a column with no assignment allowed stays empty.
 
     Args:
         logits: (N, K) scores of N samples for K classes, any float dtype.
@@ -140,16 +140,10 @@ def sinkhorn_with_error(
     # the clip keeps it from overflowing downwards. The shift is a constant: no gradient through it.
     scores = logits.astype(compute_dtype)
     scores = scores - jax.lax.stop_gradient(scores.max())
+    # What is above 0 in Python may be 0 in float32.
+    epsilon = jnp.maximum(jnp.asarray(epsilon, compute_dtype), jnp.finfo(compute_dtype).tiny)
     log_kernel = jnp.maximum(scores, _LOWEST) / epsilon
     log_kernel = jnp.maximum(log_kernel, _LOWEST)
-
-    if prior is not None:
-        prior = jnp.asarray(prior)
-        if prior.shape != logits.shape:
-            raise ValueError(f"prior must have the shape of logits {logits.shape}, got {prior.shape}")
-        log_prior = _safe_log(prior.astype(compute_dtype))
-        says_nothing = jnp.all(log_prior <= _LOG_ZERO, axis=1, keepdims=True)
-        log_kernel = log_kernel + jnp.where(says_nothing, 0.0, log_prior)
 
     if column_marginal is None:
         log_marginal = jnp.full((num_columns,), -math.log(num_columns), compute_dtype)
@@ -158,6 +152,14 @@ def sinkhorn_with_error(
         if column_marginal.shape != (num_columns,):
             raise ValueError(f"column_marginal must have shape ({num_columns},), got {column_marginal.shape}")
         log_marginal = _safe_log(column_marginal.astype(compute_dtype))
+
+    if prior is not None:
+        prior = jnp.asarray(prior)
+        if prior.shape != logits.shape:
+            raise ValueError(f"prior must have the shape of logits {logits.shape}, got {prior.shape}")
+        log_prior = _safe_log(prior.astype(compute_dtype))
+        possible = (log_prior > _LOG_ZERO) & (log_marginal > _LOG_ZERO)[None, :]
+        log_kernel = log_kernel + jnp.where(jnp.any(possible, axis=1, keepdims=True), log_prior, 0.0)
 
     plan = sinkhorn_log_kernel(log_kernel, log_marginal, num_iters=num_iters)
     error = jnp.sum(jnp.abs(plan.mean(axis=0) - jnp.exp(log_marginal)))
@@ -203,27 +205,46 @@ def _scale_kernel(log_kernel: jax.Array, log_marginal: jax.Array, *, num_iters: 
 
     def scale_columns(rows):
         # Not a matrix product: on CPUs that sums one by one, 0.2 % wrong after a million rows.
-        return marginal / jnp.mean(kernel * rows[:, None], axis=0)
+        return _quotient(marginal, jnp.mean(kernel * rows[:, None], axis=0))
 
     def iteration(_, rows):
-        return 1 / jnp.matmul(kernel, scale_columns(rows), precision=jax.lax.Precision.HIGHEST)
+        mass = jnp.matmul(kernel, scale_columns(rows), precision=jax.lax.Precision.HIGHEST)
+        return _quotient(jnp.ones_like(mass), mass)
 
     unroll = num_iters <= 8  # a loop costs more than so few iterations
     rows = jax.lax.fori_loop(0, num_iters - 1, iteration, jnp.ones_like(kernel[:, 0]), unroll=unroll)
     columns = scale_columns(rows)
     plan = kernel * columns[None, :]
-    return plan / jnp.sum(plan, axis=1, keepdims=True)
+    return _quotient(plan, jnp.sum(plan, axis=1, keepdims=True))
+
+
+@jax.custom_jvp
+def _quotient(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+    """Their quotient, with a gradient that does not square the denominator.
+
+    The derivative that is built in does. The square of exp(-70) is 0 in float32, and the gradient NaN.
+    """
+    return numerator / denominator
+
+
+@_quotient.defjvp
+def _quotient_jvp(primals, tangents):
+    (numerator, denominator), (of_numerator, of_denominator) = primals, tangents
+    quotient = numerator / denominator
+    return quotient, (of_numerator - quotient * of_denominator) / denominator
 
 
 def _scale_log_kernel(log_kernel: jax.Array, log_marginal: jax.Array, *, num_iters: int) -> jax.Array:
     """The same for any finite values, in the log domain."""
 
     def iteration(_, log_plan):
-        column_mass = jax.nn.logsumexp(log_plan, axis=0)
         # A column in which nothing is allowed must not be scaled up to its marginal: that would turn
         # "nothing" into "anything".
-        empty = column_mass < 0.5 * _LOG_ZERO
-        log_plan = log_plan + jnp.where(empty, 0.0, log_marginal - column_mass)[None, :]
+        empty = jnp.max(log_plan, axis=0) < 0.5 * _LOG_ZERO
+        # Not by the logarithm of the column's mass: where that is -1e7, float32 rounds it to whole numbers.
+        # The softmax takes the column's maximum off first, which costs nothing.
+        scaled = jax.nn.log_softmax(log_plan, axis=0) + log_marginal[None, :]
+        log_plan = jnp.where(empty[None, :], log_plan, scaled)
         # Scaling up cannot have made a forbidden entry more than that.
         log_plan = jnp.maximum(log_plan, _LOG_ZERO)
         return jax.nn.log_softmax(log_plan, axis=1)
@@ -340,7 +361,7 @@ def _floating(values: jax.typing.ArrayLike) -> jax.Array:
 
 def _require_positive(name: str, value: float | jax.Array) -> None:
     """Refuses a number that is not above 0; a traced value cannot be looked at."""
-    if isinstance(value, int | float) and not value > 0:
+    if not isinstance(value, jax.core.Tracer) and not float(value) > 0:
         raise ValueError(f"{name} must be greater than 0, got {value}")
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from case_jax.localization.matching import Segments, tiou
+from case_jax.localization.matching import Segments, require_finite, tiou
 
 __all__ = ["RecallCurve", "average_recall"]
 
@@ -55,7 +55,8 @@ def average_recall(
         `RecallCurve`.
 
     Raises:
-        ValueError: if there is no ground truth, threshold or proposal.
+        ValueError: if there is no ground truth, threshold or proposal, or a score or a bound is NaN or
+            infinite.
 
     Example:
         >>> from case_jax.localization.matching import make_segments
@@ -65,6 +66,8 @@ def average_recall(
         >>> result.average[-1], result.per_tiou[:, -1].tolist()
         (np.float64(0.5), [1.0, 0.0])
     """
+    require_finite("ground truth", ground_truth)
+    require_finite("proposals", proposals)
     thresholds = np.asarray(tiou_thresholds, np.float64)
     videos, truth_video = np.unique(ground_truth.video, return_inverse=True)
     by_video = _proposals_by_video(proposals, videos)

@@ -48,7 +48,7 @@ def detection_map(
         `DetectionMap` over the classes of ``ground_truth``.
 
     Raises:
-        ValueError: if there is no ground truth or no threshold.
+        ValueError: if there is no ground truth or no threshold, or a score or a bound is NaN or infinite.
 
     Example:
         >>> from case_jax.localization.matching import make_segments

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from case_jax.errors import InputError
 from case_jax.localization.detections import Detections, concatenate
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "match",
     "overlapping_pairs",
     "rank",
+    "require_finite",
     "tiou",
 ]
 
@@ -39,12 +41,16 @@ class Segments(NamedTuple):
 
 
 def detected_segments(videos: Mapping[str, Detections], classes: Sequence[str]) -> Segments:
-    """Flattens the detections of many videos; ``classes`` are the names that their labels index."""
+    """Flattens the detections of many videos; ``classes`` are the names that their labels index.
+
+    Raises:
+        InputError: as `make_segments`.
+    """
     counts = [found.label.size for found in videos.values()]
     together = concatenate(list(videos.values()))
     return Segments(
-        np.repeat(np.array(list(videos), dtype=str), counts),
-        np.array(classes, dtype=str)[together.label],
+        np.repeat(_text("video", list(videos)), counts),
+        _text("class", classes)[together.label],
         together.start,
         together.end,
         together.score,
@@ -52,19 +58,39 @@ def detected_segments(videos: Mapping[str, Detections], classes: Sequence[str]) 
 
 
 def make_segments(videos: Mapping[str, Sequence[Mapping]]) -> Segments:
-    """Flattens per-video lists of {"label", "segment", and "score" for detections}, keeping their order."""
+    """Flattens per-video lists of {"label", "segment", and "score" for detections}, keeping their order.
+
+    Raises:
+        InputError: if a name ends in a NUL character.
+    """
     rows = [(video, entry) for video, entries in videos.items() for entry in entries]
     return Segments(
-        np.array([video for video, _ in rows], dtype=str),
-        np.array([entry["label"] for _, entry in rows], dtype=str),
+        _text("video", [video for video, _ in rows]),
+        _text("class", [entry["label"] for _, entry in rows]),
         np.array([entry["segment"][0] for _, entry in rows], np.float64),
         np.array([entry["segment"][1] for _, entry in rows], np.float64),
         np.array([entry.get("score", 0.0) for _, entry in rows], np.float64),
     )
 
 
+def require_finite(kind: str, segments: Segments) -> None:
+    """Raises ValueError, naming the ``kind`` of segments, where a score or a bound is NaN or infinite."""
+    for name in ("score", "start", "end"):
+        values = getattr(segments, name)
+        finite = np.isfinite(values)
+        if not finite.all():
+            raise ValueError(
+                f"{kind} must have finite scores and bounds, got the {name} {values[~finite][0]}"
+            )
+
+
 def rank(detections: Segments, classes: np.ndarray) -> tuple[Segments, np.ndarray]:
-    """Detections of known classes, by class and the documented order, and their class indices."""
+    """Detections of known classes, by class and the documented order, and their class indices.
+
+    Raises:
+        ValueError: if a score or a bound is not finite: NaN has no place in an order.
+    """
+    require_finite("detections", detections)
     label = np.minimum(np.searchsorted(classes, detections.label), len(classes) - 1)
     known = np.flatnonzero(classes[label] == detections.label)
     label = label[known]
@@ -127,7 +153,12 @@ def match(
 def overlapping_pairs(
     truth: Segments, truth_label: np.ndarray, detections: Segments, label: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All (detection, ground truth, tIoU) of one class and video with tIoU > 0, in matching order."""
+    """All (detection, ground truth, tIoU) of one class and video with tIoU > 0, in matching order.
+
+    Raises:
+        ValueError: if a bound of ``truth`` is not finite.
+    """
+    require_finite("ground truth", truth)
     videos, truth_video = np.unique(truth.video, return_inverse=True)
     video = np.minimum(np.searchsorted(videos, detections.video), len(videos) - 1)
     group = np.where(videos[video] == detections.video, label * len(videos) + video, -1)
@@ -162,3 +193,13 @@ def class_slices(label: np.ndarray, num_classes: int) -> list[slice]:
     """Where the detections of each class are, in the order that `rank` gives."""
     bounds = np.searchsorted(label, np.arange(num_classes + 1))
     return [slice(begin, end) for begin, end in itertools.pairwise(bounds)]
+
+
+def _text(kind: str, names: Sequence[str]) -> np.ndarray:
+    """Names as an array. Numpy fills text up with NULs, so that a name's own at its end would be lost."""
+    for name in names:
+        if str(name).endswith("\0"):
+            raise InputError(
+                f"{kind} {name!r}: ends in a NUL character; expected a name that numpy's text can hold"
+            )
+    return np.array(names, dtype=str)
