@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -72,12 +73,18 @@ class CheckpointStore:
             state: what to save.
             average: its average mAP, by which the best one is kept; None if it is not known, which counts
                 as the worst.
+
+        Raises:
+            InputError: if it, or the one before, could not be written.
         """
-        self._manager.save(
-            int(state.step),
-            args=ocp.args.StandardSave(_tree(state)),
-            metrics=None if average is None else {"average": average, "step": int(state.step)},
-        )
+        try:
+            self._manager.save(
+                int(state.step),
+                args=ocp.args.StandardSave(_tree(state)),
+                metrics=None if average is None else {"average": average, "step": int(state.step)},
+            )
+        except Exception as error:  # of this one, or of the one before, which it waits for
+            raise self._unwritten(error) from error
 
     def wait(self) -> None:
         """Waits until all that was saved is on disk.
@@ -88,7 +95,12 @@ class CheckpointStore:
         try:
             self._manager.wait_until_finished()
         except Exception as error:  # Orbax raises many kinds
-            raise InputError(f"{self.folder}: cannot be written ({_reason(error)})") from error
+            raise self._unwritten(error) from error
+
+    def _unwritten(self, error: Exception) -> InputError:
+        return InputError(
+            f"{self.folder}: cannot be written ({_reason(error)}); expected a folder with room in it"
+        )
 
     @property
     def steps(self) -> list[int]:
@@ -104,7 +116,20 @@ class CheckpointStore:
     def best_step(self) -> int | None:
         """Step of the checkpoint with the highest average mAP (the earliest of equals)."""
         quality = {step: _quality(self._manager.metrics(step)) for step in self._manager.all_steps()}
-        return max(quality, key=quality.get, default=None)
+        return max(quality, key=quality.__getitem__, default=None)
+
+    def set_aside(self, step: int) -> Path:
+        """Moves a damaged checkpoint out of the way, beside the store, where it can be looked at.
+
+        Returns:
+            Where it is now.
+        """
+        number = 0
+        while (kept := self.folder.parent / f"damaged_{step}{f'_{number}' if number else ''}").exists():
+            number += 1
+        (self.folder / str(step)).rename(kept)
+        self._manager.reload()
+        return kept
 
     def restore(self, template: TrainState, step: int) -> TrainState:
         """Reads a checkpoint.
@@ -143,7 +168,9 @@ def _unwarned() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
+    """The beginning and the end of what Orbax says: what it was doing, and why it could not."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else f"{text[:75]} ... {text[-80:]}"
 
 
 def _quality(metrics: Mapping[str, float] | None) -> tuple[float, float]:
@@ -194,7 +221,7 @@ def params_from_published(state_dict: Mapping[str, np.ndarray], streams: tuple[s
                 return np.asarray(state_dict[candidate])
         raise InputError(f"checkpoint: has no {name!r}; expected the published code's parameter names")
 
-    params = {}
+    params: dict[str, dict[str, Any]] = {}
     for ours, theirs in zip(streams, _PUBLISHED_STREAMS):
         params[ours] = {
             layer: {

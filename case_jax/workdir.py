@@ -1,12 +1,14 @@
 """The folder a run lives in: settings, metrics, checkpoints, predictions."""
 
+import contextlib
 import dataclasses
+import errno
 import functools
 import json
 import math
 import os
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -182,6 +184,36 @@ class Workdir:
                     )
         text = json.dumps(settings.as_json(), indent=1)
         write_text_atomically(self._config, text + "\n")
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keeps other trainings out of the folder until the end, or until this process ends.
+
+        Where the system or its file system knows no locks, nobody is kept out.
+
+        Raises:
+            InputError: if another one is in it.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"{self.path}: another training is writing to it; expected one at a time, or another "
+                    "--workdir"
+                ) from None
+            except OSError as error:
+                if error.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL):
+                    raise
+            yield
+        finally:
+            os.close(folder)  # which gives up the lock
 
     def settings(self) -> RunSettings:
         """Reads `config.json`.

@@ -24,7 +24,8 @@ def run(main: Callable[[], None]) -> None:
     """
 
     def guarded(argv: Sequence[str]) -> None:
-        logging.set_verbosity(logging.ERROR)  # Orbax narrates every file it writes
+        logging.set_verbosity(logging.FATAL)  # Orbax narrates every file it writes, and every one it cannot
+        sys.unraisablehook = _report_unraisable
         end_on_signals()
         try:
             if len(argv) > 1:
@@ -42,6 +43,15 @@ def run(main: Callable[[], None]) -> None:
             sys.exit(1)
 
     app.run(guarded, flags_parser=_parse)
+
+
+def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """As Python does, but for what follows from a failed save, which is reported once, as bad input.
+
+    TensorStore's threads tell each write that did not succeed to an event loop that Orbax has closed by then.
+    """
+    if not (unraisable.exc_type is RuntimeError and str(unraisable.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(unraisable)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

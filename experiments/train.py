@@ -76,13 +76,17 @@ def train(
         narrate: whether to say what runs, and every evaluation, in lines of their own.
 
     Raises:
-        InputError: if some runs have trained and others have not.
+        InputError: if some runs have trained and others have not, another training is writing to a workdir,
+            or none of its checkpoints can be restored.
         Interrupted: by a signal; it says where the runs go on.
     """
     settings = runs[0].settings
     num_steps = settings.config.num_steps
     with contextlib.ExitStack() as stack:
         interruption = stack.enter_context(noting_signals(patient=jax.process_count() == 1))
+        if not jax.process_index():
+            for run in runs:
+                stack.enter_context(run.workdir.exclusive())
         stores = [stack.enter_context(CheckpointStore(run.workdir.checkpoints)) for run in runs]
         unfinished = [i for i, store in enumerate(stores) if num_steps not in store.steps]
         for i in set(range(len(runs))).difference(unfinished):
@@ -95,7 +99,7 @@ def train(
         if start.step:
             said.print(f"going on from step {start.step}")
         step = start.step
-        if unfinished:
+        if unfinished or step < num_steps:  # the last checkpoint may have turned out to be damaged
             records = [
                 stack.enter_context(
                     recorded.recording(
@@ -241,9 +245,36 @@ def _start(runs: Sequence[Run], stores: Sequence[CheckpointStore], mesh: Mesh, c
             return _Start(_stacked(states), step, evaluated)
         except InputError as error:
             console.print(f"not used: {error}", highlight=False)
-    if evaluated:
-        fresh = [store.restore(state, evaluated) for store, state in zip(stores, fresh)]
-    return _Start(_stacked(fresh), evaluated, evaluated)
+    states, evaluated = _restore_evaluated(stores, sorted(common, reverse=True), fresh, console)
+    return _Start(_stacked(states), evaluated, evaluated)
+
+
+def _restore_evaluated(
+    stores: Sequence[CheckpointStore], steps: Sequence[int], fresh: Sequence[TrainState], console: Console
+) -> tuple[Sequence[TrainState], int]:
+    """The states of the latest of some steps that can be restored, and it; fresh ones where there are none.
+
+    Checkpoints that turn out to be damaged are set aside, unless all are.
+    """
+    damaged: list[tuple[CheckpointStore, int, InputError]] = []
+    for step in steps:
+        states = []
+        for store, state in zip(stores, fresh):
+            try:
+                states.append(store.restore(state, step))
+            except InputError as error:
+                damaged.append((store, step, error))
+                break
+        if len(states) < len(fresh):
+            if jax.process_count() > 1:  # the others may have restored it
+                break
+            continue
+        for store, broken, error in damaged:
+            console.print(f"not used: {error}; kept as {store.set_aside(broken)}", highlight=False)
+        return states, step
+    if damaged:
+        raise damaged[0][2]
+    return fresh, 0
 
 
 def _stacked(states: Sequence[TrainState]) -> TrainState:

@@ -1,0 +1,186 @@
+"""A training that is killed, or whose workdir is damaged, full, read-only or in use."""
+
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from case_jax.workdir import Workdir
+from tests.conftest import ROOT
+from tests.experiments.test_interrupt import assert_same_run
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture
+def command(trained):
+    """command(workdir, "--flag", ...): the training of `trained`, as a list for subprocess."""
+
+    def of(workdir, *flags):
+        ours = [*trained.flags, f"--workdir={workdir}", "--num_steps=6", *flags]
+        return [sys.executable, "-m", "experiments.thumos", *map(str, ours)]
+
+    return of
+
+
+@pytest.fixture
+def workdir(trained, tmp_path):
+    return Workdir(shutil.copytree(trained.workdir, tmp_path / "run"))
+
+
+def _files_of(workdir, step):
+    """Files of a checkpoint, the largest last."""
+    folder = workdir.checkpoints / str(step)
+    return sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda p: p.stat().st_size)
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    for i in range(len(content) // 4, 3 * len(content) // 4):
+        content[i] ^= 0xFF
+    path.write_bytes(content)
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [_flip, _truncate, _empty])
+def test_a_damaged_latest_checkpoint_falls_back_to_the_one_before(
+    trained, workdir, command, environment, damage
+):
+    assert {int(path.name) for path in workdir.checkpoints.iterdir()} == {4, 6}
+    damage(_files_of(workdir, 6)[-1])
+    ended = subprocess.run(command(workdir.path), env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    (said,) = [line for line in ended.stdout.splitlines() if line.startswith("not used: ")]
+    assert said.startswith(f"not used: {workdir.checkpoints}/6: cannot be restored (")
+    assert said.endswith(f"); expected a checkpoint of this run's settings; kept as {workdir.path}/damaged_6")
+    assert "going on from step 4" in ended.stdout
+    assert ended.stderr == ""
+    shutil.rmtree(workdir.path / "damaged_6")
+    assert_same_run(workdir, Workdir(trained.workdir))
+
+
+def test_all_checkpoints_damaged_is_an_error_that_moves_nothing(workdir, command, environment):
+    steps = sorted(int(path.name) for path in workdir.checkpoints.iterdir())
+    shutil.rmtree(workdir.checkpoints / "6")
+    steps.remove(6)
+    for step in steps:
+        _empty(_files_of(workdir, step)[-1])
+    ended = subprocess.run(command(workdir.path), env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"error: {workdir.checkpoints}/{steps[-1]}: cannot be restored (")
+    assert sorted(int(path.name) for path in workdir.checkpoints.iterdir()) == steps
+
+
+def test_two_trainings_in_one_workdir(workdir, command, environment):
+    shutil.rmtree(workdir.checkpoints / "6")
+    before = {path: path.read_bytes() for path in workdir.path.rglob("*") if path.is_file()}
+    with workdir.exclusive():
+        ended = subprocess.run(
+            command(workdir.path), env=environment, cwd=ROOT, capture_output=True, text=True
+        )
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        f"error: {workdir.path}: another training is writing to it; expected one at a time, or another "
+        "--workdir\n"
+    )
+    assert {path: path.read_bytes() for path in workdir.path.rglob("*") if path.is_file()} == before
+    with workdir.exclusive():  # it was given up
+        pass
+
+
+def test_a_disk_that_is_full(trained, tmp_path, command, environment):
+    """No file may grow beyond some sizes: of the state's arrays, of everything."""
+    for limit in (20_000, 0):
+        workdir = Workdir(tmp_path / f"limit_{limit}")
+        ended = subprocess.run(
+            command(workdir.path, "--eval_workers=0"),
+            env={name: value for name, value in environment.items() if "COMPILATION_CACHE" not in name},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )
+        assert ended.returncode == 2, ended.stderr
+        (line,) = ended.stderr.splitlines()
+        assert line.startswith(f"error: {workdir.path}/")
+        assert re.search(r" cannot be written \(.*File too large.*\)", line)
+        # With room again, the same command comes to the same end.
+        ended = subprocess.run(
+            command(workdir.path), env=environment, cwd=ROOT, capture_output=True, text=True
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert_same_run(workdir, Workdir(trained.workdir))
+
+
+def test_a_workdir_that_cannot_be_written(workdir, command, environment):
+    shutil.rmtree(workdir.checkpoints / "6")
+    mounted = subprocess.run(
+        ["mount", "--bind", "-o", "ro", workdir.path, workdir.path], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no read-only mount can be made ({mounted.stderr.strip()})")
+    try:
+        ended = subprocess.run(
+            command(workdir.path), env=environment, cwd=ROOT, capture_output=True, text=True
+        )
+    finally:
+        subprocess.run(["umount", workdir.path], check=True)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr == (f"error: {workdir.path}/config.json: cannot be written (Read-only file system)\n")
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(small_dataset, tmp_path, command, environment):
+    """SIGKILL at random moments, every other time while a checkpoint is being written."""
+    flags = ["--num_steps=40", "--eval_every=4"]
+    expected = Workdir(tmp_path / "expected")
+    subprocess.run(command(expected.path, *flags), env=environment, cwd=ROOT, check=True, capture_output=True)
+    workdir = Workdir(tmp_path / "killed")
+    rng, kills, saving = random.Random(0), 0, 0
+    while kills < 20:
+        log = open(tmp_path / "log", "w")
+        process = subprocess.Popen(
+            command(workdir.path, *flags), env=environment, cwd=ROOT, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+        deadline = time.monotonic() + rng.uniform(0.5, 9.0)
+        wait_for_saving = kills % 2 == 1
+        while process.poll() is None and time.monotonic() < deadline:
+            if wait_for_saving and any(workdir.checkpoints.glob("*tmp*")):
+                saving += 1
+                break
+            time.sleep(0.002)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+            for row in (
+                (workdir.path / "metrics.jsonl").read_text().splitlines()
+                if (workdir.path / "metrics.jsonl").exists()
+                else []
+            ):
+                json.loads(row)  # never a torn line
+        else:  # it came to its end: the other kills are in another run
+            assert process.returncode == 0, (tmp_path / "log").read_text()
+            assert_same_run(workdir, expected)
+            shutil.rmtree(workdir.path)
+        log.close()
+    subprocess.run(command(workdir.path, *flags), env=environment, cwd=ROOT, check=True, capture_output=True)
+    assert_same_run(workdir, expected)
+    assert saving >= 3
