@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 # Flags of experiments.ablations; those that come last win.
 ABLATIONS ?= --all
 
-.PHONY: demo ablations test test-slow lint clean
+.PHONY: demo ablations test test-slow coverage lint clean
 
 demo: $(RUNS)  ## train and evaluate on the embedded synthetic data, about a minute
 	rm -rf runs/demo
@@ -24,7 +24,12 @@ test: $(READY)  ## the fast test suite
 test-slow: $(READY)  ## also whole training runs
 	$(RUN) -m pytest -m "slow or not slow"
 
-lint: $(READY)
+# Programs run as processes of their own, whose lines do not count; so their tests can be left out.
+coverage: $(READY)  ## the lines of case_jax that the fast tests do not reach, named
+	$(RUN) -m pytest -n 0 --cov=case_jax --cov-report=term-missing:skip-covered \
+	  --ignore=tests/experiments --ignore=tests/benchmarks --ignore=tests/test_readme.py
+
+lint: $(READY)  ## style and types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy

@@ -91,8 +91,8 @@ class CaseConfig:
             self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
         self._require("gamma", 0 < self.gamma < 1, "between 0 and 1, both excluded")
         self._require("proposal_thresholds", len(self.proposal_thresholds) > 0, "one value or more")
-        for field, choices in _CHOICES.items():
-            self._require(field, getattr(self, field) in choices, "one of " + ", ".join(choices))
+        for name, choices in _CHOICES.items():
+            self._require(name, getattr(self, name) in choices, "one of " + ", ".join(choices))
         if self.ccc and not self.scc:
             raise InputError("--ccc: needs the snippet clusters of --scc; expected --scc, or --noccc")
         if self.clustering_assisted_testing and not self.ccc:

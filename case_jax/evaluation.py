@@ -11,7 +11,7 @@ import numpy as np
 
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import DatasetInfo, Split, Video
-from case_jax.data.packed import pack
+from case_jax.data.packed import PackedFeatures, pack
 from case_jax.inference import Foreground, VideoScores
 from case_jax.localization.detection_map import DetectionMap, detection_map
 from case_jax.localization.detections import Detections, to_activitynet
@@ -135,6 +135,7 @@ class Evaluator:
             on_device: whether to keep all features on the device.
         """
         videos = split.videos
+        parts: list[PackedFeatures | Sequence[Mapping[str, np.ndarray]]]
         if on_device:
             parts = [split.pack(info.streams, config.feature_dtype)]
         else:  # a few at a time, so that memory does not grow with their number
@@ -202,7 +203,7 @@ class Evaluator:
     ) -> list[concurrent.futures.Future]:
         fused, video_scores = np.asarray(scores.fused), np.asarray(scores.video)
         if self._pool is None:
-            part = concurrent.futures.Future()
+            part: concurrent.futures.Future[list[Detections]] = concurrent.futures.Future()
             part.set_result(localize_videos(fused, video_scores, durations, config))
             return [part]
         # Some more parts than workers even out that videos differ.

@@ -6,9 +6,10 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from case_jax.labeling import top_k_mask
-from case_jax.model import CaseNetwork, StreamOutput, calibrated_cas
+from case_jax.model import CaseNetwork, StreamOutput, calibrated_cas, mean_over_streams, run_network
 
 __all__ = ["Foreground", "VideoScores", "fuse_scores", "score_videos"]
 
@@ -18,12 +19,12 @@ Foreground = Literal["attention", "transformed", "mixed"]  # P^A, P^T or both (P
 class VideoScores(NamedTuple):
     """Scores of B videos sampled to T snippets; P^T and P^M are None without cluster labels."""
 
-    fused: jax.Array  # (B, T, G) class activation sequences in [0, 1] that are localised
-    video: jax.Array  # (B, G) video-level class scores in [0, 1]
-    attention: jax.Array  # (B, T) P^A, mean over streams
-    transformed: jax.Array | None  # (B, T) P^T = P^S Q^C[:, 0], mean over streams
-    mixed: jax.Array | None  # (B, T) P^M = (P^A + P^T) / 2
-    clusters: jax.Array | None  # (B, T, K) P^S, mean over streams
+    fused: jax.Array | np.ndarray  # (B, T, G) class activation sequences in [0, 1] that are localised
+    video: jax.Array | np.ndarray  # (B, G) video-level class scores in [0, 1]
+    attention: jax.Array | np.ndarray  # (B, T) P^A, mean over streams
+    transformed: jax.Array | np.ndarray | None  # (B, T) P^T = P^S Q^C[:, 0], mean over streams
+    mixed: jax.Array | np.ndarray | None  # (B, T) P^M = (P^A + P^T) / 2
+    clusters: jax.Array | np.ndarray | None  # (B, T, K) P^S, mean over streams
 
 
 @functools.partial(jax.jit, static_argnames=("network", "top_k", "foreground"))
@@ -52,7 +53,7 @@ def score_videos(
     Raises:
         ValueError: if ``foreground`` needs clusters and there are none.
     """
-    outputs = network.apply({"params": params}, features)
+    outputs = run_network(network, params, features)
     return fuse_scores(outputs, cluster_labels, top_k=top_k, foreground=foreground)
 
 
@@ -82,18 +83,19 @@ def fuse_scores(
         ValueError: if ``foreground`` needs clusters and there are none.
     """
     streams = list(outputs.values())
-    attention = sum(out.attention for out in streams) / len(streams)
+    attention = mean_over_streams(out.attention for out in streams)
+    cluster_logits = [out.cluster_logits for out in streams if out.cluster_logits is not None]
 
     transformed = mixed = clusters = None
     per_stream_transformed = []
-    if cluster_labels is not None and streams[0].cluster_logits is not None:
-        assignments = [jax.nn.softmax(out.cluster_logits, axis=-1) for out in streams]
+    if cluster_labels is not None and cluster_logits:
+        assignments = [jax.nn.softmax(logits, axis=-1) for logits in cluster_logits]
         per_stream_transformed = [
             jnp.matmul(p, cluster_labels[:, 0], precision=jax.lax.Precision.HIGHEST) for p in assignments
         ]
-        transformed = sum(per_stream_transformed) / len(streams)
+        transformed = mean_over_streams(per_stream_transformed)
         mixed = (attention + transformed) / 2
-        clusters = sum(assignments) / len(streams)
+        clusters = mean_over_streams(assignments)
     elif foreground != "attention":
         raise ValueError(f"foreground={foreground!r} needs cluster labels and a clustering head")
 
@@ -109,7 +111,7 @@ def fuse_scores(
         fused = calibrated_cas(outputs)
 
     selected = top_k_mask(fused, top_k).astype(fused.dtype)
-    video = sum(
+    video = mean_over_streams(
         jax.nn.softmax(jnp.sum(out.cas * selected, axis=1) / top_k, axis=-1) for out in streams
-    ) / len(streams)
+    )
     return VideoScores(fused, video, attention, transformed, mixed, clusters)

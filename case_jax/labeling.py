@@ -1,5 +1,7 @@
 """The three pseudo-label rules: Q^A (Sec. 3), Q^S and Q^C (Sec. 4.2). No gradient flows through a label."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
@@ -68,7 +70,7 @@ def snippet_cluster_labels(
     epsilon: float = 0.5,
     num_iters: int = 3,
     sigma: float = 10.0,
-    rank: str = "true",
+    rank: Literal["true", "permutation"] = "true",
     transport: bool = True,
     hard: bool = False,
 ) -> SinkhornResult:

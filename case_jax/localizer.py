@@ -29,6 +29,7 @@ Features = Mapping[str, Any] | np.ndarray
 # Windows that wait for the device, or are on it, while a video is localised: one runs and one waits.
 _AHEAD = 2
 _SMALLEST_BUCKET = 64
+_SECONDS = 1e-15, 1e15  # of a snippet, far from where times overflow
 _LEAST_WINDOW = 4  # in T; the default where no evaluated video was longer
 
 
@@ -84,7 +85,7 @@ class Localizer:
         """
         if window is None:
             window = max(_LEAST_WINDOW * settings.config.num_snippets, settings.longest_video or 0)
-        if isinstance(window, bool) or not isinstance(window, numbers.Integral) or window < 1:
+        if isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1:
             raise InputError(f"window: is {window!r}; expected a whole number of snippets, 1 or more")
         self.window = int(window)
         self.classes = tuple(settings.info.classes)
@@ -137,8 +138,8 @@ class Localizer:
         Raises:
             InputError: if features are missing, are as wide as none in training, have no snippets or another
                 number of them than another stream, are no real numbers or not finite; if ``fps`` or
-                ``frames_per_snippet`` is no positive finite number; or if one of these is missing and the
-                run's features were rescaled.
+                ``frames_per_snippet`` is no positive finite number, or they make snippets of absurd lengths;
+                or if one of these is missing and the run's features were rescaled.
         """
         found = self.detect(features, fps, frames_per_snippet)
         return self._listed(found) if isinstance(found, Detections) else [self._listed(d) for d in found]
@@ -245,7 +246,15 @@ class Localizer:
             fps = self._info.frames_per_second
         if frames_per_snippet is None:
             frames_per_snippet = self._info.frames_per_snippet
-        return float(frames_per_snippet) / float(fps)
+        try:
+            seconds = float(frames_per_snippet) / float(fps)
+        except OverflowError:
+            seconds = math.inf
+        if not _SECONDS[0] <= seconds <= _SECONDS[1]:
+            raise InputError(
+                f"frames_per_snippet: is {frames_per_snippet} with {fps} fps; expected snippets of seconds"
+            )
+        return seconds
 
     def _listed(self, found: Detections) -> list[Detection]:
         columns = (column.tolist() for column in (found.start, found.end, found.score))
@@ -267,15 +276,15 @@ class _Window(NamedTuple):
     """One window on the device."""
 
     video: _Video
-    index: int
+    number: int  # from 0, in its video
     fused: jax.Array  # (T, G), maybe still being computed
     scores: jax.Array  # (G,)
 
     def collect(self) -> _Video:
         """Waits for it, and writes it to its video."""
-        begin = self.index * len(self.fused)
+        begin = self.number * len(self.fused)
         self.video.fused[begin : begin + len(self.fused)] = self.fused
-        self.video.scores[self.index] = self.scores
+        self.video.scores[self.number] = self.scores
         self.video.missing -= 1
         return self.video
 
@@ -291,6 +300,7 @@ class _Opened(NamedTuple):
 
 def _open(features: Features, widths: Mapping[str, int], name: str) -> _Opened:
     """Checks the shapes of a video that messages call ``name``."""
+    arrays: Mapping[str, Any]
     if isinstance(features, FeatureFiles):
         arrays, names = features, {stream: str(source) for stream, source in features.sources.items()}
     elif isinstance(features, Mapping):

@@ -1,8 +1,8 @@
 """The two-stream network (Fig. 2a) and the cluster classification on top of it (Fig. 2b)."""
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,9 @@ __all__ = [
     "cluster_classification_logits",
     "count_macs",
     "count_parameters",
+    "mean_over_streams",
     "normalize_prototypes",
+    "run_network",
     "weighted_prototypes",
 ]
 
@@ -150,6 +152,29 @@ class _Affine(nn.Module):
         )
 
 
+def run_network(
+    network: CaseNetwork, params: Mapping, features: Mapping[str, jax.Array]
+) -> dict[str, StreamOutput]:
+    """What the network says with some parameters; pure, the functional form of `CaseNetwork`.
+
+    Args:
+        network: the network.
+        params: its parameters.
+        features: stream name -> (B, T, D).
+
+    Returns:
+        Stream name -> `StreamOutput`.
+    """
+    # Flax types `apply` as whatever any module may return.
+    return cast(dict[str, StreamOutput], network.apply({"params": params}, features))
+
+
+def mean_over_streams(values: Iterable[jax.Array]) -> jax.Array:
+    """The mean of one array per stream."""
+    first, *others = values
+    return sum(others, start=first) / (1 + len(others))
+
+
 def calibrated_cas(outputs: Mapping[str, StreamOutput], *extra_foreground: jax.Array) -> jax.Array:
     """T-CAS calibrated by foreground probabilities, all with the same weight.
 
@@ -163,10 +188,9 @@ def calibrated_cas(outputs: Mapping[str, StreamOutput], *extra_foreground: jax.A
     Returns:
         (B, T, G) activations in [0, 1].
     """
-    probabilities = [jax.nn.softmax(out.cas, axis=-1) for out in outputs.values()]
+    probability = mean_over_streams(jax.nn.softmax(out.cas, axis=-1) for out in outputs.values())
     foreground = [out.attention for out in outputs.values()] + list(extra_foreground)
-    total = sum(probabilities) / len(probabilities) + sum(foreground)[..., None]
-    return total / (1 + len(foreground))
+    return (probability + jnp.expand_dims(sum(foreground), -1)) / (1 + len(foreground))
 
 
 def weighted_prototypes(weights: jax.Array, embedding: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """The objective of a batch: forward pass, the three pseudo-labels, and Eq. (14)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from typing import TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -9,18 +10,26 @@ from case_jax import labeling, losses
 from case_jax.config import CaseConfig
 from case_jax.model import (
     CaseNetwork,
-    StreamOutput,
     calibrated_cas,
     cluster_classification_logits,
+    mean_over_streams,
+    run_network,
 )
 from case_jax.sinkhorn import SinkhornResult
 
-__all__ = ["joint_loss"]
+__all__ = ["Batch", "joint_loss"]
+
+
+class Batch(TypedDict):
+    """B training videos, T snippets of each."""
+
+    features: Mapping[str, jax.Array]  # stream name -> (B, T, D) float32 or bfloat16
+    labels: jax.Array  # (B, G) float32 multi-hot Y
 
 
 def joint_loss(
     params: Mapping,
-    batch: Mapping[str, Mapping[str, jax.Array] | jax.Array],
+    batch: Batch,
     cluster_labels: jax.Array,
     *,
     network: CaseNetwork,
@@ -39,35 +48,42 @@ def joint_loss(
         () loss, and (the metrics that `train_step` describes, (K, 2) Q^C of this step).
     """
     labels = batch["labels"]
-    outputs = network.apply({"params": params}, batch["features"])
+    outputs = run_network(network, params, batch["features"])
     streams = list(outputs.values())
+    cluster_logits = _present(out.cluster_logits for out in streams)
 
     selected = labeling.top_k_mask(calibrated_cas(outputs), config.top_k)
     q_a = labeling.attention_labels(selected, labels)
 
     terms = {
-        "video": _mean(losses.video_loss(out.cas, selected, labels) for out in streams),
-        "attention": sum(losses.attention_loss(out.attention, q_a, gamma=config.gamma) for out in streams),
+        "video": mean_over_streams(losses.video_loss(out.cas, selected, labels) for out in streams),
+        "attention": _total(losses.attention_loss(out.attention, q_a, gamma=config.gamma) for out in streams),
     }
-    extras = {}
+    extras: dict[str, jax.Array] = {}
     q_c = cluster_labels
     if config.scc:
-        snippets = _label_snippets(streams, cluster_labels, config)
-        q_s = snippets.plan.reshape(streams[0].cluster_logits.shape)
-        terms["clustering"] = sum(losses.clustering_loss(out.cluster_logits, q_s) for out in streams)
+        snippets = _label_snippets(
+            mean_over_streams(cluster_logits),
+            mean_over_streams(out.attention for out in streams),
+            cluster_labels,
+            config,
+        )
+        q_s = snippets.plan.reshape(cluster_logits[0].shape)
+        terms["clustering"] = _total(losses.clustering_loss(logits, q_s) for logits in cluster_logits)
         extras["entropy_snippets"] = _mean_entropy(snippets.plan)
         extras["marginal_error"] = snippets.marginal_error
     if config.ccc:
         class_logits = [
-            cluster_classification_logits(out.embedding, q_s, q_a, rho=config.rho) for out in streams
+            cluster_classification_logits(embedding, q_s, q_a, rho=config.rho)
+            for embedding in _present(out.embedding for out in streams)
         ]
         q_c = labeling.cluster_labels(
-            _mean(class_logits),
+            mean_over_streams(class_logits),
             q_a.mean() if config.ccc_marginal == "foreground" else None,
             epsilon=config.epsilon,
             num_iters=config.sinkhorn_iters,
         ).plan
-        terms["cluster_classification"] = sum(
+        terms["cluster_classification"] = _total(
             losses.cluster_classification_loss(logits, q_c) for logits in class_logits
         )
         extras["entropy_clusters"] = _mean_entropy(q_c)
@@ -79,14 +95,14 @@ def joint_loss(
 
 
 def _label_snippets(
-    streams: Sequence[StreamOutput], cluster_labels: jax.Array, config: CaseConfig
+    cluster_logits: jax.Array, attention: jax.Array, cluster_labels: jax.Array, config: CaseConfig
 ) -> SinkhornResult:
-    """Q^S of a batch, from what the streams agree on (the means of their L^S and P^A)."""
+    """Q^S of a batch, from what the streams agree on: (B, T, K) and (B, T) means of their L^S and P^A."""
     # Without CCC nobody classifies the clusters, so there is nothing to build the prior from: Eq. (10).
     with_prior = config.ccc and config.scc_prior and config.scc_transport
     return labeling.snippet_cluster_labels(
-        _mean(out.cluster_logits for out in streams).reshape(-1, config.num_clusters),
-        _mean(out.attention for out in streams).reshape(-1),
+        cluster_logits.reshape(-1, config.num_clusters),
+        attention.reshape(-1),
         cluster_labels[:, 0] if with_prior else None,
         epsilon=config.epsilon,
         num_iters=config.sinkhorn_iters,
@@ -97,9 +113,13 @@ def _label_snippets(
     )
 
 
-def _mean(values):
-    values = list(values)
-    return sum(values) / len(values)
+def _present(arrays: Iterable[jax.Array | None]) -> list[jax.Array]:
+    return [array for array in arrays if array is not None]
+
+
+def _total(values: Iterable[jax.Array]) -> jax.Array:
+    first, *others = values
+    return sum(others, start=first)
 
 
 def _mean_entropy(plan: jax.Array) -> jax.Array:

@@ -19,7 +19,7 @@ from case_jax.data.feature_files import read_snippets, video_length
 from case_jax.data.packed import PackedFeatures
 from case_jax.data.samplers import uniform_indices
 from case_jax.inference import Foreground, VideoScores, fuse_scores
-from case_jax.model import CaseNetwork, StreamOutput
+from case_jax.model import CaseNetwork, StreamOutput, run_network
 from case_jax.training import TrainState
 
 __all__ = ["SampledVideos", "default_foreground", "sample_videos", "score_sampled", "score_window"]
@@ -59,9 +59,10 @@ def sample_videos(
     Returns:
         `SampledVideos`.
     """
-    packed = isinstance(features, PackedFeatures)
-    lengths = features.lengths if packed else [video_length(video) for video in features]
-    lengths = np.asarray(lengths, np.int32)
+    if isinstance(features, PackedFeatures):
+        lengths = np.asarray(features.lengths, np.int32)
+    else:
+        lengths = np.array([video_length(video) for video in features], np.int32)
     distinct, samples, count = [], np.empty((len(lengths), num_snippets), np.int32), 0
     for row, positions in zip(samples, np.asarray(_uniform(lengths, num_snippets))):
         of_video, inverse = np.unique(positions, return_inverse=True)
@@ -70,7 +71,7 @@ def sample_videos(
         count += len(of_video)
     block_size = min(block_size, count)
     blocks = None
-    if packed:
+    if isinstance(features, PackedFeatures):
         rows = np.concatenate([first + of_video for first, of_video in zip(features.first, distinct)])
         filled = np.zeros(-(-count // block_size) * block_size, np.int32)
         filled[:count] = rows
@@ -162,7 +163,7 @@ def _score_block(
     params: Mapping, rows: Mapping[str, jax.Array], *, network: CaseNetwork
 ) -> dict[str, StreamOutput]:
     """What the streams say about (R, D) snippets, with R leading; without the embeddings."""
-    outputs = network.apply({"params": params}, {name: rows[name][None] for name in network.streams})
+    outputs = run_network(network, params, {name: rows[name][None] for name in network.streams})
     return {
         name: jax.tree.map(lambda array: array[0], out._replace(embedding=None))
         for name, out in outputs.items()
@@ -175,7 +176,8 @@ def _score_blocks(
 ) -> dict[str, StreamOutput]:
     def one_block(rows):
         gathered = {
-            name: features.rows[name].at[rows].get(mode="promise_in_bounds") for name in network.streams
+            name: jnp.asarray(features.rows[name]).at[rows].get(mode="promise_in_bounds")
+            for name in network.streams
         }
         return _score_block(params, gathered, network=network)
 
@@ -192,7 +194,9 @@ def _deal_out(outputs, cluster_labels, samples, *, top_k, foreground) -> VideoSc
 
 def _read_blocks(videos: SampledVideos, streams: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
     """The distinct snippets of all videos, block by block, the last one filled up with zeros."""
-    waiting, count = {stream: [] for stream in streams}, 0
+    assert not isinstance(videos.features, PackedFeatures)
+    waiting: dict[str, list[np.ndarray]] = {stream: [] for stream in streams}
+    count = 0
     for video, snippets in zip(videos.features, videos.snippets):
         for stream in streams:
             waiting[stream].append(read_snippets(video, stream, snippets))

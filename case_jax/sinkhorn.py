@@ -141,8 +141,8 @@ def sinkhorn_with_error(
     scores = logits.astype(compute_dtype)
     scores = scores - jax.lax.stop_gradient(scores.max())
     # What is above 0 in Python may be 0 in float32.
-    epsilon = jnp.maximum(jnp.asarray(epsilon, compute_dtype), jnp.finfo(compute_dtype).tiny)
-    log_kernel = jnp.maximum(scores, _LOWEST) / epsilon
+    divisor = jnp.maximum(jnp.asarray(epsilon, compute_dtype), jnp.finfo(compute_dtype).tiny)
+    log_kernel = jnp.maximum(scores, _LOWEST) / divisor
     log_kernel = jnp.maximum(log_kernel, _LOWEST)
 
     if column_marginal is None:

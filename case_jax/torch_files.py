@@ -5,27 +5,28 @@ import io
 import math
 import os
 import pickle
+import pickletools
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
-from case_jax.data.files import one_line, write_atomically
+from case_jax.data.files import one_line, refuse_pipes, write_atomically
 from case_jax.errors import InputError
 
 __all__ = ["read_state_dict", "write_state_dict"]
 
 _EXPECTED = "expected a state dict as torch.save(model.state_dict(), path) writes it"
 _STORAGES = {
-    "FloatStorage": np.dtype("<f4"),
-    "DoubleStorage": np.dtype("<f8"),
-    "HalfStorage": np.dtype("<f2"),
-    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-    "LongStorage": np.dtype("<i8"),
-    "IntStorage": np.dtype("<i4"),
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
 }
 
 
@@ -39,12 +40,13 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
         path: a file of PyTorch 1.6 or newer. "module." before all names is left out.
 
     Returns:
-        name -> array.
+        name -> array, that cannot be written to.
 
     Raises:
         InputError: if it is missing, damaged, of the older form, or holds anything but tensors by name.
     """
     path = Path(path)
+    refuse_pipes(path, expected=_EXPECTED)
     try:
         with zipfile.ZipFile(path) as archive:
             content = _Reader(archive).load()
@@ -78,6 +80,12 @@ def write_state_dict(path: str | os.PathLike, state_dict: Mapping[str, np.ndarra
     write_atomically(path, buffer.getvalue())
 
 
+class _Storage(NamedTuple):
+    """A kind of storage. A pickle may change what it is given, so it is given this and not a dtype."""
+
+    name: str
+
+
 class _Reader(pickle.Unpickler):
     """A pickle of tensors, where nothing but tensors can be made."""
 
@@ -85,38 +93,53 @@ class _Reader(pickle.Unpickler):
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl"]
         if len(pickles) != 1:
             raise ValueError("it holds no data.pkl")
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("it is compressed, which PyTorch's are not")
         self._archive, self._folder = archive, pickles[0].removesuffix("data.pkl")
+        self._read: dict[str, np.ndarray] = {}  # however many tensors share a storage
         byteorder = f"{self._folder}byteorder"
         if byteorder in archive.namelist() and archive.read(byteorder).strip() != b"little":
             raise ValueError("its numbers are not little-endian")
-        super().__init__(io.BytesIO(archive.read(pickles[0])))
+        content = archive.read(pickles[0])
+        _check_memo(content)
+        super().__init__(io.BytesIO(content))
 
     def find_class(self, module: str, name: str) -> Any:
         """The few names that tensors consist of."""
         known = {
             ("collections", "OrderedDict"): collections.OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+            ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: _tensor(*arguments),
             ("torch._utils", "_rebuild_parameter"): lambda data, requires_grad, hooks: data,
         }
         if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
+            return _Storage(name)
         if (module, name) not in known:
             raise ValueError(f"it asks for {module}.{name}, which no tensor needs")
         return known[module, name]
 
     def persistent_load(self, pid: Any) -> np.ndarray:
         """The bytes of a storage, as a flat array."""
-        kind, dtype, key, _, count = pid
+        kind, storage, key, _, count = pid
         name = f"{self._folder}data/{key}"
-        if kind != "storage" or not isinstance(dtype, np.dtype) or "/" in str(key):
+        if kind != "storage" or not isinstance(storage, _Storage) or "/" in str(key):
             raise ValueError(f"it holds a {kind!r}")
+        dtype = np.dtype(_STORAGES[storage.name])
         if self._archive.getinfo(name).file_size != count * dtype.itemsize:
             raise ValueError(f"{name} has not the size of {count} numbers")
-        return np.frombuffer(self._archive.read(name), dtype)
+        if name not in self._read:
+            self._read[name] = np.frombuffer(self._archive.read(name), np.uint8)
+        return self._read[name].view(dtype)
+
+
+def _check_memo(content: bytes) -> None:
+    """Refuses a pickle that would number few objects by large numbers: memory is taken up to the largest."""
+    for opcode, argument, _ in pickletools.genops(content):
+        if "PUT" in opcode.name and argument is not None and argument > len(content):
+            raise ValueError(f"it numbers an object {argument}")
 
 
 def _tensor(storage: np.ndarray, offset: int, size: tuple, stride: tuple, *_) -> np.ndarray:
-    """A tensor's part of a storage, copied, so that nothing outside of it can be reached."""
+    """A tensor's part of a storage, which never reaches beyond it."""
     if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
         raise ValueError("a tensor has an impossible shape")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride))
@@ -125,4 +148,4 @@ def _tensor(storage: np.ndarray, offset: int, size: tuple, stride: tuple, *_) ->
     if math.prod(size) > storage.size:
         raise ValueError("a tensor repeats its storage")
     strides = [step * storage.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False).copy()
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False)

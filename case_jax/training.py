@@ -19,7 +19,7 @@ from case_jax.data.host_batches import HostBatches, host_batches
 from case_jax.data.packed import PackedFeatures, pack
 from case_jax.data.samplers import gather_batch, plan_batch
 from case_jax.model import CaseNetwork, normalize_prototypes
-from case_jax.objective import joint_loss
+from case_jax.objective import Batch, joint_loss
 
 __all__ = [
     "NonFiniteLossError",
@@ -40,8 +40,7 @@ class NonFiniteLossError(ArithmeticError):
     """A metric became NaN or infinite; the message names it and the step."""
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """Everything a checkpoint must hold (and, static, what the step needs to know)."""
 
     step: jax.Array  # () int32, steps taken
@@ -103,9 +102,7 @@ def select_seed(states: TrainState, seed: int) -> TrainState:
     return jax.tree.map(lambda array: array[seed], states)
 
 
-def train_step(
-    state: TrainState, batch: Mapping[str, Mapping[str, jax.Array] | jax.Array]
-) -> tuple[TrainState, dict[str, jax.Array]]:
+def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step of joint training, Eq. (14). Pure; jit it where it is called.
 
     Args:
@@ -150,7 +147,7 @@ class TrainingSet(NamedTuple):
     """All that training reads, on the device."""
 
     features: PackedFeatures  # of V videos
-    labels: jax.Array  # (V, G) float32 multi-hot video labels
+    labels: jax.Array | np.ndarray  # (V, G) float32 multi-hot video labels
 
 
 def train_chunk(
@@ -173,15 +170,15 @@ def train_chunk(
         plan = plan_batch(
             state.key,
             state.step,
-            features.lengths,
+            jnp.asarray(features.lengths),
             batch_size=config.batch_size,
             num_snippets=config.num_snippets,
             sampling=config.sampling,
         )
         if mesh is not None:  # before the gather: each device gathers its own part
             plan = parallel.divide_batch(plan, mesh)
-        batch = {"features": gather_batch(features, plan), "labels": training_set.labels[plan.videos]}
-        return train_step(state, batch)
+        labels = jnp.asarray(training_set.labels)[plan.videos]
+        return train_step(state, Batch(features=gather_batch(features, plan), labels=labels))
 
     return jax.lax.scan(one_step, state, length=num_steps)
 
@@ -292,7 +289,7 @@ def _feed_from_host(state, features, labels, *, mesh, steps, num_workers):
     if state.step.ndim:
         raise ValueError("many seeds at once need their features on the device")
     config, streams = state.config, state.network.streams
-    batches = HostBatches(
+    of_steps = HostBatches(
         key_data=np.asarray(jax.random.key_data(state.key)),
         videos=features,
         labels=np.asarray(labels),
@@ -304,7 +301,7 @@ def _feed_from_host(state, features, labels, *, mesh, steps, num_workers):
         shard=jax.process_index(),
         num_shards=jax.process_count(),
     )
-    batches = host_batches(batches, steps.start, steps.stop, num_workers=num_workers)
+    batches = host_batches(of_steps, steps.start, steps.stop, num_workers=num_workers)
 
     def advance(state, length):
         history = []

@@ -317,7 +317,7 @@ def _read_rows(path: Path, what: str, key: str, kind: type) -> list[dict[str, An
         return []
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected one {what} a line") from None
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, line in enumerate(content.splitlines(), start=1):
         try:
             row = json.loads(line)

@@ -10,6 +10,7 @@ time nor T: they are THUMOS14's and the published ones, or those of --data_dir a
 import dataclasses
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -38,6 +39,8 @@ inputs.define_flags(num_seeds=1)
 hardware.define_flags()
 cli.define_config_flags()
 FLAGS = flags.FLAGS
+# Of the published code's arrays, by the ends of their names; kernels of convolutions have one snippet.
+_DIMENSIONS = {"prototypes.weight": 2, ".weight": 3, ".bias": 1}
 
 
 def main() -> None:
@@ -54,7 +57,12 @@ def main() -> None:
 
 def _from_published(torch_path: str, labels_path: str, output: str) -> str:
     info = _info()
-    params = params_from_published(read_state_dict(torch_path), info.streams)
+    state_dict = read_state_dict(torch_path)
+    _check_arrays(torch_path, state_dict)
+    try:
+        params = params_from_published(state_dict, info.streams)
+    except InputError as error:  # a name is missing
+        raise InputError(f"{torch_path}: {str(error).removeprefix('checkpoint: ')}") from None
     shapes = {stream: jax.tree.map(np.shape, of_stream) for stream, of_stream in params.items()}
     first = shapes[info.streams[0]]
     num_classes = first["cas_head"]["kernel"][-1]
@@ -74,14 +82,13 @@ def _from_published(torch_path: str, labels_path: str, output: str) -> str:
         tiou=cli.tiou_from_flags(),
         data=os.path.abspath(FLAGS.data_dir) if FLAGS.data_dir else None,
     )
-    fresh = settings.fresh_state()
+    expected = jax.eval_shape(settings.fresh_state)  # in no memory, however large
     for stream, of_stream in shapes.items():
-        if of_stream != jax.tree.map(np.shape, fresh.params[stream]):
+        if of_stream != jax.tree.map(np.shape, expected.params[stream]):
             raise InputError(f"{torch_path}: shapes of stream {stream!r} do not fit; expected those of CASE")
     workdir = Workdir(output)
-    if workdir.path.exists() and any(workdir.path.iterdir()):
-        raise InputError(f"{output}: is not empty; expected a new folder")
-    state = fresh.replace(
+    _check_output(output)
+    state = settings.fresh_state().replace(
         step=np.int32(config.num_steps),
         params=jax.tree.map(lambda array: np.asarray(array, np.float32), params),
         cluster_labels=_read_cluster_labels(labels_path, config.num_clusters),
@@ -92,8 +99,33 @@ def _from_published(torch_path: str, labels_path: str, output: str) -> str:
     sizes = ", ".join(f"{stream} ({width})" for stream, width in widths.items())
     return (
         f"{num_classes} classes, streams {sizes}, {config.num_clusters} clusters, as step "
-        f"{config.num_steps:,}: {output}"
+        f"{config.num_steps:,}: {output}\n"
+        f"tested with {config.num_snippets} snippets a video (--num_snippets), "
+        f"{info.frames_per_second:g} frames per second, one snippet every {info.frames_per_snippet:g}"
     )
+
+
+def _check_arrays(path: str, state_dict: Mapping[str, np.ndarray]) -> None:
+    """Refuses numbers that nothing can be computed with, and shapes that no layer of CASE has."""
+    for name, array in state_dict.items():
+        with np.errstate(over="ignore"):  # an overflow shows as infinite
+            finite = np.isfinite(array.astype(np.float32)).all()
+        if not finite:
+            raise InputError(f"{path}: {name!r} holds values that are not finite; expected finite numbers")
+        dimensions = next((n for ending, n in _DIMENSIONS.items() if name.endswith(ending)), array.ndim)
+        if array.ndim != dimensions or 0 in array.shape or array.shape[2:] not in ((), (1,)):
+            raise InputError(f"{path}: {name!r} has shape {array.shape}; expected that of a layer of CASE")
+
+
+def _check_output(output: str) -> None:
+    if not os.path.lexists(output):
+        return
+    try:
+        empty = not os.listdir(output)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be read ({error.strerror}); expected a new folder") from None
+    if not empty:
+        raise InputError(f"{output}: is not empty; expected a new folder")
 
 
 def _config(shapes: dict) -> CaseConfig:

@@ -35,7 +35,12 @@ from case_jax.data.files import read_json, read_names, write_text_atomically
 from case_jax.data.names import find_name
 from case_jax.data.sources import HDF5, Source, open_source
 from case_jax.errors import InputError
-from case_jax.localization.detections import read_predictions, to_activitynet, write_predictions
+from case_jax.localization.detections import (
+    check_entries,
+    read_predictions,
+    to_activitynet,
+    write_predictions,
+)
 from case_jax.localization.export import as_csv, as_srt, as_webvtt
 from case_jax.localizer import Localizer
 from case_jax.training import TrainState
@@ -77,6 +82,8 @@ def main() -> None:
         value = FLAGS[name].value
         if value is not None and not math.isfinite(value):
             raise InputError(f"--{name}: is {value}; expected a finite number")
+        if value is not None and value > 1e9:
+            raise InputError(f"--{name}: is {value}; expected 1e9 or less")
     _check_outputs(output)
     settings, state = workdir.load(FLAGS.which)
     if settings.info.rescaled and not (FLAGS.fps and FLAGS.frames_per_snippet):
@@ -142,6 +149,8 @@ def _of_shard(path: str) -> Path:
     if index >= count:
         raise InputError(f"--shard_index: is {index}; expected less than --num_shards, {count}")
     path = Path(path)
+    if not path.name:
+        raise InputError(f"{path}: cannot be written (Is a directory)")
     return path.with_name(f"{path.stem}-{index:05d}-of-{count:05d}{path.suffix}")
 
 
@@ -151,11 +160,11 @@ def _check_outputs(output: Path) -> None:
     if table is not None and table.absolute() == output.absolute():
         raise InputError(f"--csv: is {FLAGS.csv}, as --output; expected another file")
     for path in (output, table):
-        if path is not None and path.is_dir():
+        if path is not None and os.path.isdir(path):
             raise InputError(f"{path}: cannot be written (Is a directory)")
     for name in ("vtt", "srt"):
         folder = FLAGS[name].value
-        if folder and Path(folder).exists() and not Path(folder).is_dir():
+        if folder and os.path.exists(folder) and not os.path.isdir(folder):
             raise InputError(f"--{name}: {folder} is a file; expected a folder")
 
 
@@ -304,7 +313,7 @@ class _Record:
         self._partial.unlink(missing_ok=True)
 
     def _read_output(self) -> None:
-        if not self._output.is_file():
+        if not os.path.isfile(self._output):
             return
         try:
             content = read_json(self._output)
@@ -319,7 +328,7 @@ class _Record:
     def _read_partial(self, console: Console) -> None:
         try:
             content = self._partial.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # writing will say so
             return
         except OSError as error:
             raise InputError(f"{self._partial}: cannot be read ({error.strerror})") from None
@@ -331,18 +340,27 @@ class _Record:
             return
         self._size = len(first) + 1
         for line in lines[:-1]:
-            row = _parse(line)
-            if not isinstance(row, dict) or row.keys() != {"video", "changed", "detections"}:
+            try:
+                video, changed, entries = _as_row(_parse(line))
+                self._done[video] = (check_entries(self._partial, video, entries), changed)
+            except (InputError, ValueError):  # whatever it is, what follows will be replaced
                 return
-            self._done[row["video"]] = (row["detections"], row["changed"])
             self._size += len(line) + 1
 
 
 def _parse(line: bytes) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
+
+
+def _as_row(content: Any) -> tuple[str, int, Any]:
+    """The video, when its features had last changed, and its detections (ValueError for anything else)."""
+    match content:
+        case {"video": str(video), "changed": int(changed), "detections": entries, **others} if not others:
+            return video, changed, entries
+    raise ValueError("not a video's row")
 
 
 def _export(results: Mapping[str, Sequence[Mapping]]) -> None:

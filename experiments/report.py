@@ -29,6 +29,8 @@ def main() -> None:
     require_report_packages()
     workdirs = _workdirs(base)
     settings = workdirs[0].settings()
+    for workdir in workdirs:  # says what is damaged before anything is evaluated, or written
+        workdir.metrics(), workdir.history()
     data = FLAGS.data_dir or settings.data
     if data is None:
         raise InputError(f"--data_dir: is missing; expected the data set of {workdirs[0].path}")

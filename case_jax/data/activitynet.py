@@ -30,7 +30,7 @@ import numpy as np
 
 from case_jax.data.annotations import AnnotatedVideo, read_ground_truth
 from case_jax.data.dataset import Dataset, DatasetInfo, Split, Video
-from case_jax.data.feature_files import check_shapes, read_packed
+from case_jax.data.feature_files import Widths, check_shapes, read_packed
 from case_jax.data.files import read_json, read_names, write_features, write_text_atomically
 from case_jax.data.names import find_name
 from case_jax.data.sources import HDF5, Source, hdf5_keys, open_source
@@ -75,7 +75,7 @@ def load_activitynet(
     """
     found = find_dataset(data_dir)
     info = found.info
-    widths: dict[str, tuple[int, Source]] = {}
+    widths: Widths = {}
 
     def load_split(name: str, subset: str) -> Split:
         videos = found.splits[name]
@@ -118,7 +118,7 @@ def write_activitynet(dataset: Dataset, data_dir: str | os.PathLike) -> None:
         InputError: if it cannot be written.
     """
     data_dir, info = Path(data_dir), dataset.info
-    database = {}
+    database: dict[str, dict] = {}
     for subset, split in ((_DEFAULT.train_subset, dataset.train), (_DEFAULT.test_subset, dataset.test)):
         for video in split.videos:
             for stream in info.streams:
@@ -143,7 +143,7 @@ def find_dataset(data_dir: str | os.PathLike) -> Found:
         InputError: as `load_activitynet`, but for the shapes of features.
     """
     data_dir = Path(data_dir)
-    if not data_dir.is_dir():
+    if not os.path.isdir(data_dir):
         raise InputError(f"{data_dir}: no such folder; expected annotations and features in it")
     info = read_info(data_dir, _DEFAULT, more=("annotations", "rescaled"))
     path = _annotations_path(data_dir)
@@ -184,11 +184,11 @@ def find_sources(
         video -> stream -> `Source`, of videos that have all streams; and names that came up more than once.
 
     Raises:
-        InputError: if no features are found, files of several streams side by side are not as wide as they
-            should be.
+        InputError: if no features are found, a name is not UTF-8, or files of several streams side by side
+            are not as wide as they should be.
     """
     data_dir = Path(data_dir)
-    if not data_dir.is_dir():
+    if not os.path.isdir(data_dir):
         raise InputError(f"{data_dir}: no such folder; expected features of videos in it")
     root = data_dir / "features" if (data_dir / "features").is_dir() else data_dir
     repeated: list[str] = []
@@ -202,6 +202,10 @@ def find_sources(
     if not sources:
         names = " and ".join(f"{stream}/<video>.npy" for stream in streams)
         raise InputError(f"{root}: holds no features; expected {names}, <video>.npy, .csv or HDF5 files")
+    for video, of_video in sources.items():
+        if not _is_utf8(video):  # no file of detections could name it
+            path = next(iter(of_video.values()))
+            raise InputError(f"{path}: the name is not UTF-8 text; expected one that can be written")
     return sources, tuple(repeated)
 
 
@@ -226,15 +230,21 @@ def _parts(
         return found
 
     enough = any if complete else all  # streams that a folder needs to be one with features
-    inside = sorted(path for path in root.iterdir() if path.is_dir() and path.name not in streams)
+    try:
+        names = sorted(os.listdir(root))
+    except OSError as error:
+        raise InputError(f"{root}: cannot be read ({error.strerror}); expected features in it") from None
+    inside = [root / name for name in names if os.path.isdir(root / name) and name not in streams]
     folders = [root, *inside]
-    folders = [folder for folder in folders if enough((folder / stream).is_dir() for stream in streams)]
+    folders = [folder for folder in folders if enough(os.path.isdir(folder / s) for s in streams)]
     if folders:
         for folder in folders:
             in_folder = {stream: files_in(folder / stream) for stream in streams}
-            yield _complete(
-                in_folder, lambda stream, name, folder=folder: Source(folder / stream / name), complete
-            )
+
+            def place(stream: str, name: str, folder: Path = folder) -> Source:
+                return Source(folder / stream / name)
+
+            yield _complete(in_folder, place, complete)
         return
     per_stream = {stream: _hdf5_named(root, stream) for stream in streams}
     if enough(per_stream.values()):
@@ -306,14 +316,22 @@ def _sets_in(path: Path) -> dict[str, Source]:
 
 
 def _hdf5_named(folder: Path, name: str) -> Path | None:
-    return next((folder / f"{name}{s}" for s in HDF5 if (folder / f"{name}{s}").is_file()), None)
+    return next((folder / f"{name}{s}" for s in HDF5 if os.path.isfile(folder / f"{name}{s}")), None)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _annotations_path(data_dir: Path) -> Path:
     settings = data_dir / "dataset.json"
     named = read_json(settings).get("annotations") if settings.exists() else None
     if named is not None:
-        if not isinstance(named, str) or Path(named).name != named:
+        if not isinstance(named, str) or Path(named).name != named or named in ("", ".."):
             raise InputError(f"{settings}: 'annotations' is {named!r}; expected the name of a file beside it")
         return data_dir / named
     found = sorted(path for path in data_dir.glob("*.json") if path.name != "dataset.json")
@@ -334,9 +352,9 @@ def _of_split(
     if not names_path.exists():
         videos = {video: entry for video, entry in database.items() if entry.subset == subset}
         if not videos:
-            known = ", ".join(sorted({repr(v.subset) for v in database.values()})) or "none"
+            subsets = ", ".join(sorted({repr(v.subset) for v in database.values()})) or "none"
             raise InputError(
-                f"{path}: has no video of subset {subset!r}, only of {known}; expected some, or "
+                f"{path}: has no video of subset {subset!r}, only of {subsets}; expected some, or "
                 f"{names_path.name} beside it"
             )
         return videos

@@ -8,7 +8,7 @@ import os
 from typing import NamedTuple
 
 from case_jax.data.dataset import Annotation
-from case_jax.data.files import as_number, as_segment, read_json, read_text
+from case_jax.data.files import MAX_SECONDS, as_number, as_segment, read_json, read_text
 from case_jax.errors import InputError
 
 __all__ = ["AnnotatedVideo", "read_ground_truth", "read_intervals", "subset_of"]
@@ -33,7 +33,7 @@ def read_ground_truth(path: str | os.PathLike) -> dict[str, AnnotatedVideo]:
 
     Raises:
         InputError: if the file cannot be read, or a field is missing, mistyped or not finite, or a segment
-            ends before it starts; expected start <= end.
+            ends before it starts or lies beyond `MAX_SECONDS`.
     """
     content = read_json(path)
     database = content.get("database") if isinstance(content, dict) else None
@@ -70,7 +70,7 @@ def read_intervals(path: str | os.PathLike, label: str = "Ambiguous") -> dict[st
         try:
             video, start, end = line.split()
             segment = (float(start), float(end))
-            if not 0 <= segment[0] <= segment[1] < math.inf:
+            if not 0 <= segment[0] <= segment[1] <= MAX_SECONDS or "\0" in video:
                 raise ValueError
         except ValueError:
             raise InputError(f"{path}: line {number} is {line.strip()!r}; expected {expected}") from None
@@ -116,7 +116,7 @@ def _check_duration(where: str, value) -> float | None:
         return None
     try:
         duration = as_number(value)
-        if not 0 <= duration < math.inf:
+        if not 0 <= duration <= MAX_SECONDS:
             raise ValueError
     except ValueError:
         raise InputError(f"{where}: duration is {value!r}; expected seconds") from None
@@ -135,6 +135,8 @@ def _check_annotation(where: str, entry) -> Annotation:
         raise InputError(f"{where}: label is {label!r}; expected text")
     if not (math.isfinite(start) and math.isfinite(end)):
         raise InputError(f"{where}: segment [{start}, {end}] is not finite; expected seconds")
+    if max(abs(start), abs(end)) > MAX_SECONDS:
+        raise InputError(f"{where}: segment [{start}, {end}] is beyond any video; expected seconds")
     if end < start:
         raise InputError(f"{where}: segment [{start}, {end}] ends before it starts; expected start <= end")
     return Annotation(label, start, end)

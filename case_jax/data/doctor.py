@@ -179,7 +179,7 @@ def _findings(tally: _Tally, subject: _Subject, values: bool) -> tuple[Finding, 
 def _tally_annotations(subject: _Subject, places: Sequence[_Place], tally: _Tally) -> None:
     """Of the videos that are used."""
     classes = set(subject.info.classes)
-    with_video = {split: set() for split in _SPLITS}
+    with_video: dict[str, set[str]] = {split: set() for split in _SPLITS}
     for split, name, entry, _ in places:
         for a in entry.annotations:
             with_video[split].add(a.label)
@@ -188,8 +188,9 @@ def _tally_annotations(subject: _Subject, places: Sequence[_Place], tally: _Tall
                 tally.add("labels that are no class", split, f"{name}: {a.label}")
             if a.end <= a.start:
                 tally.add("segments of no length", split, where)
-            elif entry.duration is not None and a.end > entry.duration:
-                tally.add("segments beyond the video", split, f"{where} of {entry.duration} s")
+            elif a.start < 0 or (entry.duration is not None and a.end > entry.duration):
+                known = "" if entry.duration is None else f" of {entry.duration} s"
+                tally.add("segments beyond the video", split, where + known)
         if subject.info.rescaled and not entry.duration:
             tally.add("no duration, though rescaled", split, name)
     for label in subject.info.classes:
@@ -245,7 +246,7 @@ def _all_finite(features: np.ndarray) -> bool:
 
 
 def _find(data_dir: Path) -> _Subject:
-    if not data_dir.is_dir():
+    if not os.path.isdir(data_dir):
         raise InputError(f"{data_dir}: no such folder; expected a data set in it")
     return _thumos(data_dir) if is_thumos_layout(data_dir) else _activitynet(data_dir)
 
@@ -259,7 +260,8 @@ def _activitynet(data_dir: Path) -> _Subject:
     remarks += [("features that are there twice", "train", name) for name in found.repeated]
 
     def sources(split: str, name: str) -> dict[str, Source] | None:
-        return found.sources.get(find_name(name, found.sources))
+        known = find_name(name, found.sources)
+        return None if known is None else found.sources[known]
 
     return _Subject(found.info, found.annotations_path, found.splits, sources, remarks, thumos=False)
 
@@ -290,7 +292,7 @@ def _thumos(data_dir: Path) -> _Subject:
     def sources(split: str, name: str) -> dict[str, Source] | None:
         folder = data_dir / "features" / split
         paths = {stream: folder / stream / f"{name}.npy" for stream in info.streams}
-        there = all(path.is_file() for path in paths.values())
+        there = all(os.path.isfile(path) for path in paths.values())
         return {stream: Source(path) for stream, path in paths.items()} if there else None
 
     return _Subject(info, data_dir / "gt.json", splits, sources, remarks, thumos=True)

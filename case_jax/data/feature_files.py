@@ -13,12 +13,15 @@ from case_jax.errors import InputError
 __all__ = [
     "FeatureFiles",
     "KeptFeatures",
+    "Widths",
     "check_shapes",
     "find_features",
     "read_packed",
     "read_snippets",
     "video_length",
 ]
+
+Widths = dict[str, tuple[int, Source | str]]  # stream -> (D, what has it)
 
 
 class FeatureFiles(Mapping):
@@ -68,9 +71,7 @@ class KeptFeatures(FeatureFiles):
         return select_columns(source, self._kept[whole])
 
 
-def find_features(
-    folder: Path, name: str, streams: Sequence[str], widths: dict[str, tuple[int, Source]]
-) -> FeatureFiles:
+def find_features(folder: Path, name: str, streams: Sequence[str], widths: Widths) -> FeatureFiles:
     """Finds one video's streams, ``folder/<stream>/<name>.npy``, and checks their shapes.
 
     Args:
@@ -88,9 +89,7 @@ def find_features(
     return check_shapes({stream: Source(folder / stream / f"{name}.npy") for stream in streams}, widths)
 
 
-def check_shapes(
-    sources: Mapping[str, Source], widths: dict[str, tuple[int, Source | str]], *, keep: bool = False
-) -> FeatureFiles:
+def check_shapes(sources: Mapping[str, Source], widths: Widths, *, keep: bool = False) -> FeatureFiles:
     """One video's streams, if their shapes fit together.
 
     Args:

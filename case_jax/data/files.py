@@ -1,10 +1,14 @@
 """Reading what users hand over, and writing so that nothing is ever half-written."""
 
+import collections
 import io
 import json
 import os
+import re
+import stat
 import tempfile
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import numpy as np
 from case_jax.errors import InputError
 
 __all__ = [
+    "MAX_SECONDS",
     "as_number",
     "as_segment",
     "check_finite",
@@ -21,10 +26,13 @@ __all__ = [
     "read_json",
     "read_names",
     "read_text",
+    "refuse_pipes",
     "write_atomically",
     "write_features",
     "write_text_atomically",
 ]
+
+MAX_SECONDS = 1e12  # of any time; far from where differences and ratios of times overflow
 
 _FEATURES = "expected a .npy file with a (snippets, channels) array of numbers"
 
@@ -33,11 +41,12 @@ def read_json(path: str | os.PathLike) -> Any:
     """Parses a UTF-8 JSON file (a byte order mark is allowed).
 
     Raises:
-        InputError: if it is missing, unreadable or not JSON.
+        InputError: if it is missing, unreadable or not JSON, names something twice in one object, or holds
+            text that cannot be written or compared: with NUL characters or halves of surrogate pairs.
     """
     text = read_text(path, expected="a JSON file")
     try:
-        return json.loads(text, object_pairs_hook=lambda pairs: _object(path, pairs))
+        content = json.loads(text, object_pairs_hook=lambda pairs: _object(path, pairs))
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path}: is not JSON (line {error.lineno}, column {error.colno}: {error.msg}); "
@@ -49,6 +58,31 @@ def read_json(path: str | os.PathLike) -> Any:
         raise InputError(f"{path}: cannot be read ({one_line(error)}); expected a JSON file") from None
     except RecursionError:
         raise InputError(f"{path}: is nested too deeply; expected a JSON file") from None
+    if _SUSPECT.search(text):
+        for found in _texts(content):
+            if _UNUSABLE.search(found):
+                raise InputError(
+                    f"{path}: holds the text {found!r}; expected none with NUL characters or surrogates"
+                )
+    return content
+
+
+# Only escapes can stand for them: as they are, they are neither JSON nor UTF-8.
+_SUSPECT = re.compile(r"\\u(0000|[dD][89a-fA-F])")
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """All names and values that are text."""
+    todo = [content]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            todo += [*value, *value.values()]
+        elif isinstance(value, list):
+            todo += value
 
 
 def as_number(value: Any) -> float:
@@ -84,7 +118,7 @@ def read_names(path: str | os.PathLike) -> list[str]:
             name (so that no path outside the data folder can be read).
     """
     lines = read_text(path, expected="one video name a line").splitlines()
-    names = {}
+    names: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         name = line.strip()
         if not name:
@@ -133,7 +167,29 @@ def open_features(path: str | os.PathLike) -> np.ndarray:
     return features
 
 
-def check_finite(features: np.ndarray, path: str | os.PathLike, snippets: np.ndarray | None = None) -> None:
+def refuse_pipes(path: str | os.PathLike, *, expected: str) -> None:
+    """Refuses what is no file that can be read from any place: to open a pipe waits for whoever fills it.
+
+    Folders and what is missing are left to whoever opens them.
+
+    Args:
+        path: of a file.
+        expected: what it should be, for the message.
+
+    Raises:
+        InputError: if it is a pipe, a device or a socket.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"{path}: is a pipe or a device; {expected}")
+
+
+def check_finite(
+    features: np.ndarray, path: str | os.PathLike, snippets: Sequence[int] | np.ndarray | None = None
+) -> None:
     """Refuses values that are not finite.
 
     Args:
@@ -211,13 +267,15 @@ def read_text(path: str | os.PathLike, *, expected: str) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not UTF-8 text; expected {expected}") from None
+    except ValueError as error:  # no file can have this name
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); expected {expected}") from None
 
 
 def _object(path: str | os.PathLike, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = collections.Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise InputError(f"{path}: has {twice!r} twice in one object; expected each name once")
     return content
 

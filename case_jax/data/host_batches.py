@@ -9,6 +9,7 @@ import multiprocessing
 from collections.abc import Generator, Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from case_jax.data.feature_files import read_snippets
@@ -56,7 +57,7 @@ class HostBatches:
             jax.config.update("jax_platforms", "cpu")
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
             plans = plan_batches(
-                jax.random.wrap_key_data(self.key_data),
+                jax.random.wrap_key_data(jnp.asarray(self.key_data)),
                 step,
                 self.lengths,
                 num_steps=1,

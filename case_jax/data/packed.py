@@ -22,7 +22,7 @@ _ALIGNMENT = 64
 class PackedFeatures(NamedTuple):
     """V videos of any lengths, one after another, without padding; R = their snippets together."""
 
-    rows: dict[str, jax.Array | np.ndarray]  # stream -> (R, D) float32 or bfloat16
+    rows: Mapping[str, jax.Array | np.ndarray]  # stream -> (R, D) float32 or bfloat16
     first: jax.Array | np.ndarray  # (V,) int32, row of each video's first snippet
     lengths: jax.Array | np.ndarray  # (V,) int32, T_v
 

@@ -147,4 +147,7 @@ def gather_batch(features: PackedFeatures, plan: BatchPlan) -> dict[str, jax.Arr
         Stream name -> (B, T, D) in the dtype of the features.
     """
     positions = features.first[plan.videos][:, None] + plan.snippets
-    return {name: rows.at[positions].get(mode="promise_in_bounds") for name, rows in features.rows.items()}
+    return {
+        name: jnp.asarray(rows).at[positions].get(mode="promise_in_bounds")
+        for name, rows in features.rows.items()
+    }

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from case_jax.data.files import check_finite, one_line, open_features
+from case_jax.data.files import check_finite, one_line, open_features, refuse_pipes
 from case_jax.errors import InputError
 
 __all__ = ["HDF5", "Source", "hdf5_keys", "open_source", "read_source", "select_columns"]
@@ -15,6 +15,7 @@ __all__ = ["HDF5", "Source", "hdf5_keys", "open_source", "read_source", "select_
 HDF5 = (".h5", ".hdf5")
 _RESCALED = 100  # snippets that videos in .csv files are usually rescaled to
 _CSV = "expected a .csv file with a row of numbers per snippet"
+_DEFLATE = 1032  # bytes that one stored byte can stand for, at most, in the usual compressions
 
 
 class Source(NamedTuple):
@@ -95,11 +96,15 @@ def hdf5_keys(path: str | os.PathLike) -> list[str]:
         InputError: if it is no HDF5 file or h5py is not installed.
     """
     with _open_hdf5(path) as file:
-        return list(file)
+        try:
+            return list(file)
+        except Exception as error:  # a damaged index makes h5py raise nearly anything
+            raise InputError(f"{path}: cannot be read ({one_line(error)}); expected an HDF5 file") from None
 
 
 def _read_csv(source: Source) -> np.ndarray:
     path = source.path
+    refuse_pipes(path, expected=_CSV)
     try:
         with open(path, encoding="utf-8-sig") as file:
             first = file.readline()
@@ -133,6 +138,8 @@ def _read_hdf5(source: Source) -> np.ndarray:
     import h5py
 
     expected = "expected a (snippets, channels) data set of numbers"
+    if source.key is None:
+        raise InputError(f"{source}: is an HDF5 file of data sets by name; expected a .npy file of one array")
     with _open_hdf5(source.path) as file:
         try:
             node = _child(file, source.key, source)
@@ -145,11 +152,13 @@ def _read_hdf5(source: Source) -> np.ndarray:
                 raise InputError(f"{source}: holds no numbers; {expected}")
             if node.ndim != 2 or 0 in node.shape:
                 raise InputError(f"{source}: has shape {node.shape}; {expected}")
+            if node.nbytes > _DEFLATE * node.id.get_storage_size():  # what is not stored reads as zeros
+                raise InputError(f"{source}: has shape {node.shape}, more than is stored; {expected}")
             with np.errstate(over="ignore"):
                 features = node[:].astype(np.float32, copy=False)
         except InputError:
             raise
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
+        except Exception as error:  # damage makes h5py raise nearly anything
             raise InputError(f"{source}: cannot be read ({one_line(error)}); {expected}") from None
     return features
 
@@ -174,6 +183,7 @@ def _open_hdf5(path: str | os.PathLike):
         import h5py  # optional
     except ImportError:
         raise InputError(f"{path}: needs h5py to be read; expected pip install '.[hdf5]'") from None
+    refuse_pipes(path, expected="expected an HDF5 file")
     try:
         return h5py.File(path, "r")
     except FileNotFoundError:

@@ -160,7 +160,7 @@ def _script(
     """Who does what when: per snippet its class and its kind, and the instances (class, begin, end)."""
     label = np.zeros(length, np.int64)
     kind = np.full(length, _BACKGROUND)
-    instances = []
+    instances: list[tuple[int, int, int]] = []
     position = int(rng.integers(3, 12))
     while position < length - 12 or not instances:
         missing = [c for c in classes if c not in {i[0] for i in instances}]

@@ -12,6 +12,7 @@
 """
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 
 from case_jax.data.annotations import AnnotatedVideo, read_ground_truth
 from case_jax.data.dataset import Dataset, DatasetInfo, Split, Video
-from case_jax.data.feature_files import find_features, read_packed
+from case_jax.data.feature_files import Widths, find_features, read_packed
 from case_jax.data.files import (
     read_json,
     read_names,
@@ -37,6 +38,8 @@ __all__ = [
     "read_info",
     "write_dataset",
 ]
+
+_LONGEST_NAME = 255  # bytes of a folder's or a file's name
 
 THUMOS14 = DatasetInfo(
     classes=(
@@ -66,12 +69,12 @@ def load_dataset(data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: 
             video without annotations, or in no or another subset of gt.json.
     """
     data_dir = Path(data_dir)
-    if not data_dir.is_dir():
+    if not os.path.isdir(data_dir):
         raise InputError(f"{data_dir}: no such folder; expected features/, split_*.txt and gt.json in it")
     info = read_info(data_dir)
     ground_truth_path = data_dir / "gt.json"
     ground_truth = read_ground_truth(ground_truth_path)
-    widths: dict[str, tuple[int, Path]] = {}
+    widths: Widths = {}
 
     def load_split(folder: str, subset: str) -> Split:
         names_path = data_dir / f"split_{folder}.txt"
@@ -95,7 +98,7 @@ def is_thumos_layout(data_dir: str | os.PathLike) -> bool:
     annotations, splits or parts tell.
     """
     data_dir = Path(data_dir)
-    if not data_dir.is_dir():
+    if not os.path.isdir(data_dir):
         return True
     named = {path.name for path in data_dir.glob("*.json")} - {"dataset.json"}
     parts = (data_dir / "split_train.txt").exists() or (data_dir / "features" / "train").is_dir()
@@ -116,12 +119,12 @@ def load_feature_folder(folder: str | os.PathLike, streams: Sequence[str]) -> li
         InputError: as `load_dataset`, and if there is no video.
     """
     first = Path(folder) / streams[0]
-    if not first.is_dir():
+    if not os.path.isdir(first):
         raise InputError(f"{first}: no such folder; expected <video>.npy files of stream {streams[0]!r}")
     names = sorted(path.stem for path in first.glob("*.npy"))
     if not names:
         raise InputError(f"{first}: holds no .npy file; expected one per video")
-    widths: dict[str, tuple[int, Path]] = {}
+    widths: Widths = {}
     files = [find_features(Path(folder), name, streams, widths) for name in names]
     _, features = read_packed(files, streams)
     return [Video(name, views, ()) for name, views in zip(names, features)]
@@ -163,8 +166,10 @@ def read_info(
     def positive(field: str, default: float) -> float:
         value = content.get(field, default)
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (number and 0 < value < 1e9):
+        if not (number and 0 < value < math.inf):
             raise InputError(f"{path}: {field!r} is {value!r}; expected a number above 0")
+        if not 1e-6 <= value <= 1e9:  # times could not be computed
+            raise InputError(f"{path}: {field!r} is {value!r}; expected a number between 1e-6 and 1e9")
         return float(value)
 
     subsets = content.get("subsets", {})
@@ -178,6 +183,8 @@ def read_info(
     for stream in streams:
         if stream in (".", "..") or any(c in stream for c in "/\\\0"):
             raise InputError(f"{path}: stream {stream!r} is a path; expected a folder name")
+        if len(stream.encode()) > _LONGEST_NAME:
+            raise InputError(f"{path}: stream {stream!r} is too long; expected a folder name")
     return DatasetInfo(
         classes=names("classes", default.classes),
         streams=streams,
@@ -200,7 +207,7 @@ def write_dataset(dataset: Dataset, data_dir: str | os.PathLike) -> None:
         InputError: if it cannot be written.
     """
     data_dir, info = Path(data_dir), dataset.info
-    database = {}
+    database: dict[str, dict] = {}
     for folder, split in (("train", dataset.train), ("test", dataset.test)):
         for stream in info.streams:
             for video in split.videos:

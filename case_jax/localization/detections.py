@@ -4,17 +4,17 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from case_jax.data.files import as_number, as_segment, read_json, write_text_atomically
+from case_jax.data.files import MAX_SECONDS, as_number, as_segment, read_json, write_text_atomically
 from case_jax.errors import InputError
 
 __all__ = [
     "Detection",
     "Detections",
+    "check_entries",
     "concatenate",
     "from_activitynet",
     "read_predictions",
@@ -94,8 +94,8 @@ def read_predictions(path: str | os.PathLike) -> dict[str, list[dict]]:
         video name -> list of {"label": str, "score": float, "segment": (start, end)}, in file order.
 
     Raises:
-        InputError: if the file cannot be read or an entry is missing, mistyped, not finite, or has its end
-            before its start.
+        InputError: if the file cannot be read or an entry is missing, mistyped, not finite, beyond
+            `MAX_SECONDS`, or has its end before its start.
     """
     content = read_json(path)
     results = content.get("results") if isinstance(content, dict) else None
@@ -104,7 +104,7 @@ def read_predictions(path: str | os.PathLike) -> dict[str, list[dict]]:
             f"{path}: has no 'results' object; expected the ActivityNet prediction format "
             '{"results": {video: [{"label", "score", "segment": [start, end]}]}}'
         )
-    return {name: _check_video(path, name, entries) for name, entries in results.items()}
+    return {name: check_entries(path, name, entries) for name, entries in results.items()}
 
 
 def from_activitynet(
@@ -134,7 +134,20 @@ def from_activitynet(
     }
 
 
-def _check_video(path: Path, video: str, entries) -> list[dict]:
+def check_entries(path: str | os.PathLike, video: str, entries: Any) -> list[dict]:
+    """Checks what a file holds as the detections of one video.
+
+    Args:
+        path: the file to blame.
+        video: name.
+        entries: any JSON value.
+
+    Returns:
+        As `read_predictions`.
+
+    Raises:
+        InputError: as `read_predictions`.
+    """
     if not isinstance(entries, list):
         raise InputError(f"{path}: video {video!r} holds no list; expected a list of detections")
     checked = []
@@ -155,6 +168,8 @@ def _check_video(path: Path, video: str, entries) -> list[dict]:
             raise InputError(
                 f"{where}: score or segment is not finite ({score}, {start}, {end}); expected numbers"
             )
+        if max(abs(start), abs(end)) > MAX_SECONDS:
+            raise InputError(f"{where}: segment [{start}, {end}] is beyond any video; expected seconds")
         if end < start:
             raise InputError(
                 f"{where}: segment [{start}, {end}] ends before it starts; expected start <= end"

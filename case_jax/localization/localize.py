@@ -35,7 +35,7 @@ def localize_video(
 
 
 def localize_videos(
-    fused: np.ndarray, video_scores: np.ndarray, durations: Sequence[float], config: CaseConfig
+    fused: np.ndarray, video_scores: np.ndarray, durations: Sequence[float] | np.ndarray, config: CaseConfig
 ) -> list[Detections]:
     """`localize_video` of each of V videos: (V, T, G) and (V, G) scores, (V,) durations in seconds."""
     return [

@@ -128,14 +128,13 @@ def standard_soft_nms(detections: Detections, *, threshold: float, alpha: float)
     """
     start, end, score = detections.start.copy(), detections.end.copy(), detections.score.copy()
     pool = np.arange(score.size)
-    kept = []
+    kept: list[int] = []
     while pool.size:
         position = int(np.argmax(score[pool]))
-        best = pool[position]
+        best = int(pool[position])
         kept.append(best)
         pool = np.delete(pool, position)
         overlap = tiou(start[best], end[best], start[pool], end[pool])
         decay = np.where(overlap >= threshold, np.exp(-np.square(overlap) / alpha), 1.0)
         score[pool] *= decay
-    kept = np.array(kept, np.int64)
-    return detections._replace(score=score).take(kept)
+    return detections._replace(score=score).take(np.array(kept, np.int64))
