@@ -53,7 +53,12 @@ class CheckpointStore:
             cleanup_tmp_directories=not read_only,  # of a process that was killed while it saved
         )
         with _unwarned() if read_only else contextlib.nullcontext():
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
+            try:
+                self._manager = ocp.CheckpointManager(self.folder, options=options)
+            except ValueError as error:  # it reads the metrics of all checkpoints
+                raise InputError(
+                    f"{self.folder}: cannot be read ({_reason(error)}); expected checkpoints of a training"
+                ) from None
 
     def __enter__(self) -> "CheckpointStore":
         """Returns the store."""
@@ -115,8 +120,24 @@ class CheckpointStore:
     @property
     def best_step(self) -> int | None:
         """Step of the checkpoint with the highest average mAP (the earliest of equals)."""
-        quality = {step: _quality(self._manager.metrics(step)) for step in self._manager.all_steps()}
+        quality = {step: _quality(self._metrics(step)) for step in self._manager.all_steps()}
         return max(quality, key=quality.__getitem__, default=None)
+
+    def _metrics(self, step: int) -> Mapping[str, float] | None:
+        """What was saved with a checkpoint.
+
+        Raises:
+            InputError: if it is damaged.
+        """
+        try:
+            metrics = self._manager.metrics(step)
+            _quality(metrics)
+        except Exception as error:  # whatever its reader or what it holds raises
+            raise InputError(
+                f"{self.folder / str(step) / 'metrics'}: cannot be read ({_reason(error)}); expected the "
+                "average mAP of this step"
+            ) from None
+        return metrics
 
     def set_aside(self, step: int) -> Path:
         """Moves a damaged checkpoint out of the way, beside the store, where it can be looked at.
@@ -146,6 +167,13 @@ class CheckpointStore:
         """
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _tree(template))
         try:
+            # Where shapes differ, TensorStore's threads would complain at length, and at any time.
+            stored = ocp.StandardCheckpointHandler().metadata(self.folder / str(step) / "default").tree
+            for name in ("params", "cluster_labels"):
+                shapes = jax.tree.map(lambda array: tuple(array.shape), stored[name])
+                expected = jax.tree.map(lambda array: tuple(array.shape), target[name])
+                if shapes != expected:
+                    raise ValueError(f"{name} are of other shapes")
             tree = self._manager.restore(step, args=ocp.args.StandardRestore(target))
         except Exception as error:  # Orbax raises many kinds; all mean that this one is no use
             raise InputError(
@@ -177,7 +205,7 @@ def _quality(metrics: Mapping[str, float] | None) -> tuple[float, float]:
     """What "best" means: the highest average mAP, the earliest of equals; without metrics, the worst."""
     if metrics is None:
         return -math.inf, 0.0
-    return metrics["average"], -metrics["step"]
+    return float(metrics["average"]), -int(metrics["step"])
 
 
 def _tree(state: TrainState) -> dict:

@@ -111,7 +111,9 @@ def test_a_folder_that_cannot_be_written_is_named(fresh, tmp_path, monkeypatch):
             patched.setattr(store._manager, "wait_until_finished", fail)
             with pytest.raises(InputError) as raised:
                 store.wait()
-        assert str(raised.value) == f"{tmp_path}: cannot be written (No space left on device)"
+        assert str(raised.value) == (
+            f"{tmp_path}: cannot be written (No space left on device); expected a folder with room in it"
+        )
 
 
 def test_no_such_step(stored, fresh):

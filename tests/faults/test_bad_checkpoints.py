@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import pickletools
+import shutil
 import struct
 import sys
 import zipfile
@@ -24,6 +25,7 @@ from tests.faults.refusals import (
     ONES,
     Trap,
     assert_message,
+    assert_refused,
     bad,
     npz,
     refused,
@@ -290,6 +292,53 @@ def test_rows_that_are_no_file(tmp_path):
     assert refused(lambda path: Workdir(path.parent).metrics(), tmp_path / "metrics.jsonl") == (
         "cannot be read (Is a directory); expected one evaluation a line"
     )
+
+
+def emptied(name):
+    return lambda folder: (folder / name).write_bytes(b"")
+
+
+def file_instead_of(name):
+    def run(folder):
+        shutil.rmtree(folder / name)
+        (folder / name).touch()
+
+    return run
+
+
+OF_RUN = "expected a checkpoint of this run's settings"
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        bad(
+            "file in place of the checkpoints",
+            file_instead_of("checkpoints"),
+            "{0}/checkpoints: no such folder; expected the checkpoints of a training",
+        ),
+        bad(
+            "file in place of the checkpoint",
+            file_instead_of("checkpoints/2"),
+            "{0}/checkpoints: holds no checkpoint; expected one from training",
+        ),
+        bad(
+            "empty list of arrays",
+            emptied("checkpoints/2/default/_METADATA"),
+            f"{{0}}/checkpoints/2: cannot be restored (…); {OF_RUN}",
+        ),
+        bad(
+            "empty index of arrays",
+            emptied("checkpoints/2/default/manifest.ocdbt"),
+            f"{{0}}/checkpoints/2: cannot be restored (…); {OF_RUN}",
+        ),
+    ],
+)
+def test_damaged_checkpoints(damage, message, workdir, tmp_path):
+    shutil.copytree(workdir.path, tmp_path / "W")
+    Workdir(tmp_path / "W").load()
+    damage(tmp_path / "W")
+    assert_refused(lambda folder: Workdir(folder).load(), tmp_path / "W", message)
 
 
 @pytest.mark.parametrize(
