@@ -228,7 +228,10 @@ def test_one_stream_with_names_of_its_own(tmp_path, succeed):
         ),
         (["--workdir="], "--workdir: is missing; expected a folder for the run"),
         (["--mode=evaluate"], "{tmp}/workdir/config.json: no such file; expected a JSON file"),
-        (["--workdir={tmp}/file"], "{tmp}/file/config.json: cannot be written (File exists)"),
+        (
+            ["--workdir={tmp}/file"],
+            "{tmp}/file/metrics.jsonl: cannot be read (Not a directory); expected one evaluation a line",
+        ),
     ],
 )
 def test_bad_settings_leave_nothing_behind(flags, message, small_dataset, tmp_path, fail):
