@@ -82,7 +82,7 @@ def test_flags_have_the_defaults_of_the_config():
 @pytest.mark.parametrize(
     "statement, status, stderr",
     [
-        ("raise InputError('a.npy: is\\n  broken')", 2, "error: a.npy: is broken\n"),
+        ("raise InputError('a.npy: is\\n  broken')", 2, "error: a.npy: is\\n broken\n"),
         (
             "raise KeyboardInterrupt",
             130,
