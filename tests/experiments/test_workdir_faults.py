@@ -104,6 +104,7 @@ def test_two_trainings_in_one_workdir(workdir, command, environment):
         pass
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full(trained, tmp_path, command, environment):
     """No file may grow beyond some sizes: of the state's arrays, of everything."""
     for limit in (20_000, 0):
