@@ -426,6 +426,9 @@ LONG = [flag for flag in SMALL if not flag.startswith("--eval_every")] + [
 INTERRUPTED = re.compile(r"interrupted at step (\d+) of 420: (saved; the same command goes on)\n")
 
 
+WITH_WORKERS = ["--feature_store=disk", "--num_workers=1", "--eval_workers=1"]
+
+
 @pytest.fixture(scope="module")
 def long_run(tmp_path_factory, small_dataset, succeed) -> tuple[list[str], Workdir, str]:
     """Flags, the workdir of a run of 420 steps, and what it printed."""
@@ -438,8 +441,8 @@ def long_run(tmp_path_factory, small_dataset, succeed) -> tuple[list[str], Workd
     "where, number, status",
     [
         ([], signal.SIGINT, 130),
-        (["--feature_store=disk", "--num_workers=1", "--eval_workers=1"], signal.SIGINT, 130),
-        (["--feature_store=disk", "--num_workers=1", "--eval_workers=1"], signal.SIGTERM, 143),
+        pytest.param(WITH_WORKERS, signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(WITH_WORKERS, signal.SIGTERM, 143, marks=pytest.mark.slow),
     ],
 )
 def test_all_processes_interrupted_at_whatever_step(
