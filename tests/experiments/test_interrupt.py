@@ -394,7 +394,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_second_signal_ends_everything_at_once(tmp_path, environment, number, status):
-    process = _start([_script(tmp_path, BUSY.format(patient=True))], environment)
+    process = _start_script(tmp_path, BUSY.format(patient=True), environment)
     _wait_for(process, "busy")
     process.send_signal(number)
     _wait_for(process, "noted")
@@ -405,7 +405,7 @@ def test_a_second_signal_ends_everything_at_once(tmp_path, environment, number, 
 
 
 def test_of_several_processes_the_first_signal_ends_one(tmp_path, environment):
-    process = _start([_script(tmp_path, BUSY.format(patient=False))], environment)
+    process = _start_script(tmp_path, BUSY.format(patient=False), environment)
     _wait_for(process, "busy")
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
@@ -413,10 +413,11 @@ def test_of_several_processes_the_first_signal_ends_one(tmp_path, environment):
     assert stderr == "interrupted: the same command goes on from the last evaluation\n"
 
 
-def _script(folder: Path, text: str) -> str:
+def _start_script(folder: Path, text: str, environment: dict[str, str]) -> subprocess.Popen:
+    """A script of its own, which finds the experiments though they are not installed."""
     path = folder / "script.py"
     path.write_text(text)
-    return str(path)
+    return _start([str(path)], {**environment, "PYTHONPATH": str(ROOT)})
 
 
 LONG = [flag for flag in SMALL if not flag.startswith("--eval_every")] + [
