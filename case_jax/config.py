@@ -50,6 +50,13 @@ class CaseConfig:
     ccc_marginal: Literal["foreground", "uniform"] = "foreground"  # Eq. (13); Eq. (9) (Table 5, row 3)
     rho: float = 10.0  # rho of Eq. (5)
 
+    # Beyond the paper, whose method the defaults are; docs/plus.md tells what each is for
+    settling: float = 0.0  # share of the steps, the first ones, in which L_V sees whole videos
+    ccc_foreground: Literal["labels", "attention"] = "labels"  # of Eqs. (4) and (13): Q^A; or P^A itself
+    # L_A's labels: Q^A; also where P^A and P^T both exceed 1/2; also where P^M does
+    attention_labels: Literal["top_k", "agreed", "mixed"] = "top_k"
+    agreement_from: float = 0.2  # share of the steps after which "agreed" and "mixed" begin
+
     # Joint training, Eq. (14)
     lambda_s: float = 1.0  # lambda_S
     lambda_c: float = 0.3  # lambda_C
@@ -89,6 +96,8 @@ class CaseConfig:
             self._require(name, getattr(self, name) >= 0, "0 or more")
         for name in "class_threshold nms_threshold".split():
             self._require(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
+        for name in "settling agreement_from".split():
+            self._require(name, 0 <= getattr(self, name) < 1, "from 0 up to but not including 1")
         self._require("gamma", 0 < self.gamma < 1, "between 0 and 1, both excluded")
         self._require("proposal_thresholds", len(self.proposal_thresholds) > 0, "one value or more")
         for name, choices in _CHOICES.items():
@@ -101,6 +110,12 @@ class CaseConfig:
                 "--noclustering_assisted_testing"
             )
 
+        if self.attention_labels != "top_k" and not self.ccc:
+            raise InputError(
+                f"--attention_labels: {self.attention_labels} needs the cluster labels of --ccc; expected "
+                "--ccc, or --attention_labels=top_k"
+            )
+
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise InputError(f"--{name}: is {getattr(self, name)!r}; expected {expected}")
@@ -110,11 +125,28 @@ class CaseConfig:
         """The k of top-k pooling over time: snippets of a video that speak for a class."""
         return max(1, self.num_snippets // self.top_k_divisor)
 
+    @property
+    def settling_steps(self) -> int:
+        """Steps at the start of training in which L_V sees whole videos."""
+        return round(self.settling * self.num_steps)
+
+    @property
+    def agreement_step(self) -> int:
+        """Steps after which attention and clusters add to the labels of L_A, if they do at all."""
+        return round(self.agreement_from * self.num_steps)
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether the first steps of a longer training would differ from this one's."""
+        return self.settling > 0 or self.attention_labels != "top_k"
+
 
 _CHOICES = {
     "sampling": ("stratified", "uniform"),
     "prior_rank": ("true", "permutation"),
     "scc_labels": ("soft", "hard"),
+    "ccc_foreground": ("labels", "attention"),
+    "attention_labels": ("top_k", "agreed", "mixed"),
     "ccc_marginal": ("foreground", "uniform"),
     "matmul_precision": ("float32", "tf32", "bfloat16"),
     "feature_dtype": ("float32", "bfloat16"),

@@ -1,4 +1,7 @@
-"""The three pseudo-label rules: Q^A (Sec. 3), Q^S and Q^C (Sec. 4.2). No gradient flows through a label."""
+"""The three pseudo-label rules: Q^A (Sec. 3), Q^S and Q^C (Sec. 4.2). No gradient flows through a label.
+
+`extended_labels` is not the paper's.
+"""
 
 from typing import Literal
 
@@ -11,7 +14,7 @@ from case_jax.sinkhorn import (
     sinkhorn_with_error,
 )
 
-__all__ = ["attention_labels", "cluster_labels", "snippet_cluster_labels", "top_k_mask"]
+__all__ = ["attention_labels", "cluster_labels", "extended_labels", "snippet_cluster_labels", "top_k_mask"]
 
 
 def top_k_mask(activations: jax.Array, k: int) -> jax.Array:
@@ -60,6 +63,40 @@ def attention_labels(selected: jax.Array, video_labels: jax.Array) -> jax.Array:
         (B, T) float32 in {0, 1}.
     """
     return jnp.any(selected & (video_labels > 0)[:, None, :], axis=-1).astype(jnp.float32)
+
+
+def extended_labels(
+    labels: jax.Array, attention: jax.Array, transformed: jax.Array, *, rule: Literal["agreed", "mixed"]
+) -> jax.Array:
+    """Q^A, and what the clusters know to be foreground besides. Not in the paper.
+
+    Top-k selection marks the same share of every video, however much of it is action, and every action that
+    it leaves out teaches the attention that this is background. Of these snippets, those are marked, too,
+    that the rule finds to be foreground.
+
+    Args:
+        labels: (B, T) Q^A in {0, 1}.
+        attention: (B, T) P^A, fused over streams.
+        transformed: (B, T) P^T, the foreground probability of a snippet's clusters.
+        rule: "agreed", both exceed 1/2; "mixed", their mean P^M does.
+
+    Returns:
+        (B, T) in {0, 1}, in the dtype of ``labels``.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> marked = jnp.array([[1.0, 0.0, 0.0, 0.0]])
+        >>> p_a, p_t = jnp.array([[0.1, 0.6, 0.2, 0.6]]), jnp.array([[0.0, 0.7, 0.9, 0.3]])
+        >>> for rule in ("agreed", "mixed"):
+        ...     print(extended_labels(marked, p_a, p_t, rule=rule))
+        [[1. 1. 0. 0.]]
+        [[1. 1. 1. 0.]]
+    """
+    if rule == "agreed":
+        found = jnp.minimum(attention, transformed) > 0.5
+    else:
+        found = attention + transformed > 1
+    return jax.lax.stop_gradient(jnp.maximum(labels, found.astype(labels.dtype)))
 
 
 def snippet_cluster_labels(
@@ -129,8 +166,8 @@ def cluster_labels(
 
     Args:
         class_logits: (K, 2) L^C, fused over streams; column 0 is foreground.
-        foreground_share: () mean of Q^A over the batch, so that beta^C is [share, 1 - share] (Eq. 13);
-            or None for equipartition (Eq. 9).
+        foreground_share: () mean of Q^A over the batch, so that beta^C is [share, 1 - share] (Eq. 13; of
+            P^A instead, beyond the paper); or None for equipartition (Eq. 9).
         epsilon: see `case_jax.sinkhorn.sinkhorn`.
         num_iters: see `case_jax.sinkhorn.sinkhorn`.
 

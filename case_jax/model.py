@@ -15,6 +15,7 @@ __all__ = [
     "CaseNetwork",
     "StreamOutput",
     "calibrated_cas",
+    "class_probabilities",
     "cluster_classification_logits",
     "count_macs",
     "count_parameters",
@@ -175,6 +176,11 @@ def mean_over_streams(values: Iterable[jax.Array]) -> jax.Array:
     return sum(others, start=first) / (1 + len(others))
 
 
+def class_probabilities(outputs: Mapping[str, StreamOutput]) -> jax.Array:
+    """The T-CAS as probabilities: (B, T, G), mean over streams of softmax_G of the logits."""
+    return mean_over_streams(jax.nn.softmax(out.cas, axis=-1) for out in outputs.values())
+
+
 def calibrated_cas(outputs: Mapping[str, StreamOutput], *extra_foreground: jax.Array) -> jax.Array:
     """T-CAS calibrated by foreground probabilities, all with the same weight.
 
@@ -188,7 +194,7 @@ def calibrated_cas(outputs: Mapping[str, StreamOutput], *extra_foreground: jax.A
     Returns:
         (B, T, G) activations in [0, 1].
     """
-    probability = mean_over_streams(jax.nn.softmax(out.cas, axis=-1) for out in outputs.values())
+    probability = class_probabilities(outputs)
     foreground = [out.attention for out in outputs.values()] + list(extra_foreground)
     return (probability + jnp.expand_dims(sum(foreground), -1)) / (1 + len(foreground))
 
@@ -210,21 +216,21 @@ def weighted_prototypes(weights: jax.Array, embedding: jax.Array) -> jax.Array:
 
 
 def cluster_classification_logits(
-    embedding: jax.Array, snippet_labels: jax.Array, attention_labels: jax.Array, *, rho: float
+    embedding: jax.Array, snippet_labels: jax.Array, foreground: jax.Array, *, rho: float
 ) -> jax.Array:
     """Similarity of clusters to foreground and background, the logits L^C of Eq. (5).
 
     Args:
         embedding: (B, T, H) embeddings E of one stream; gradients flow through both kinds of prototype.
         snippet_labels: (B, T, K) Q^S; no gradient.
-        attention_labels: (B, T) Q^A in {0, 1}; no gradient.
+        foreground: (B, T) Q^A in {0, 1} (or, beyond the paper, P^A); no gradient.
         rho: temperature.
 
     Returns:
         (K, 2) logits; column 0 is foreground, column 1 background.
     """
-    snippet_labels, attention_labels = jax.lax.stop_gradient((snippet_labels, attention_labels))
-    sides = jnp.stack([attention_labels, 1 - attention_labels], axis=-1)
+    snippet_labels, foreground = jax.lax.stop_gradient((snippet_labels, foreground))
+    sides = jnp.stack([foreground, 1 - foreground], axis=-1)
     # One pass over the embeddings for both kinds of prototype.
     prototypes = weighted_prototypes(jnp.concatenate([snippet_labels, sides], axis=-1), embedding)
     clusters, foreground_background = prototypes[:-2], prototypes[-2:]

@@ -11,6 +11,7 @@ from case_jax.config import CaseConfig
 from case_jax.model import (
     CaseNetwork,
     calibrated_cas,
+    class_probabilities,
     cluster_classification_logits,
     mean_over_streams,
     run_network,
@@ -31,6 +32,7 @@ def joint_loss(
     params: Mapping,
     batch: Batch,
     cluster_labels: jax.Array,
+    step: jax.Array | int,
     *,
     network: CaseNetwork,
     config: CaseConfig,
@@ -41,6 +43,7 @@ def joint_loss(
         params: parameters with prototypes of length 1 (`case_jax.model.normalize_prototypes`).
         batch: as `case_jax.training.train_step`.
         cluster_labels: (K, 2) Q^C of the last step, for the prior of Eq. (11).
+        step: () int, steps taken before this one; only what is beyond the paper depends on it.
         network: the network.
         config: hyper-parameters.
 
@@ -52,34 +55,31 @@ def joint_loss(
     streams = list(outputs.values())
     cluster_logits = _present(out.cluster_logits for out in streams)
 
-    selected = labeling.top_k_mask(calibrated_cas(outputs), config.top_k)
+    p_a = mean_over_streams(out.attention for out in streams)
+    activations = calibrated_cas(outputs)
+    if config.settling_steps:
+        activations = jnp.where(step < config.settling_steps, class_probabilities(outputs), activations)
+    selected = labeling.top_k_mask(activations, config.top_k)
     q_a = labeling.attention_labels(selected, labels)
 
-    terms = {
-        "video": mean_over_streams(losses.video_loss(out.cas, selected, labels) for out in streams),
-        "attention": _total(losses.attention_loss(out.attention, q_a, gamma=config.gamma) for out in streams),
-    }
+    terms = {}
     extras: dict[str, jax.Array] = {}
     q_c = cluster_labels
     if config.scc:
-        snippets = _label_snippets(
-            mean_over_streams(cluster_logits),
-            mean_over_streams(out.attention for out in streams),
-            cluster_labels,
-            config,
-        )
+        snippets = _label_snippets(mean_over_streams(cluster_logits), p_a, cluster_labels, config)
         q_s = snippets.plan.reshape(cluster_logits[0].shape)
         terms["clustering"] = _total(losses.clustering_loss(logits, q_s) for logits in cluster_logits)
         extras["entropy_snippets"] = _mean_entropy(snippets.plan)
         extras["marginal_error"] = snippets.marginal_error
     if config.ccc:
+        ccc_foreground = jax.lax.stop_gradient(p_a) if config.ccc_foreground == "attention" else q_a
         class_logits = [
-            cluster_classification_logits(embedding, q_s, q_a, rho=config.rho)
+            cluster_classification_logits(embedding, q_s, ccc_foreground, rho=config.rho)
             for embedding in _present(out.embedding for out in streams)
         ]
         q_c = labeling.cluster_labels(
             mean_over_streams(class_logits),
-            q_a.mean() if config.ccc_marginal == "foreground" else None,
+            ccc_foreground.mean() if config.ccc_marginal == "foreground" else None,
             epsilon=config.epsilon,
             num_iters=config.sinkhorn_iters,
         ).plan
@@ -88,6 +88,20 @@ def joint_loss(
         )
         extras["entropy_clusters"] = _mean_entropy(q_c)
         extras["foreground_clusters"] = q_c[:, 0].mean()
+
+    foreground = q_a
+    if config.attention_labels != "top_k":
+        p_t = jnp.matmul(q_s, cluster_labels[:, 0], precision=jax.lax.Precision.HIGHEST)
+        extended = labeling.extended_labels(q_a, p_a, p_t, rule=config.attention_labels)
+        foreground = jnp.where(step < config.agreement_step, q_a, extended)
+    pooled = selected
+    if config.settling_steps:
+        pooled = selected | (step < config.settling_steps)
+    terms["video"] = mean_over_streams(losses.video_loss(out.cas, pooled, labels) for out in streams)
+    extras["foreground_snippets"] = foreground.mean()
+    terms["attention"] = _total(
+        losses.attention_loss(out.attention, foreground, gamma=config.gamma) for out in streams
+    )
 
     loss = losses.total_loss(**terms, lambda_s=config.lambda_s, lambda_c=config.lambda_c)
     metrics = {"loss": loss, **{f"loss_{name}": value for name, value in terms.items()}, **extras}

@@ -111,7 +111,8 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, j
 
     Returns:
         The next state, and scalars: the weighted ``loss`` and its unweighted terms ``loss_video``,
-        ``loss_attention``, ``loss_clustering``, ``loss_cluster_classification``; with clustering also the
+        ``loss_attention``, ``loss_clustering``, ``loss_cluster_classification``; ``foreground_snippets``, the
+        share of snippets that L_A takes for foreground; with clustering also the
         mean entropies ``entropy_snippets`` H(Q^S) and ``entropy_clusters`` H(Q^C) in nats, the
         ``marginal_error`` of Q^S, and ``foreground_clusters``, the mean of Q^C[:, 0].
 
@@ -131,7 +132,7 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, j
     """
     params = normalize_prototypes(state.params)
     gradients, (metrics, cluster_labels) = jax.grad(joint_loss, has_aux=True)(
-        params, batch, state.cluster_labels, network=state.network, config=state.config
+        params, batch, state.cluster_labels, state.step, network=state.network, config=state.config
     )
     updates, opt_state = make_optimizer(state.config).update(gradients, state.opt_state, params)
     new_state = state.replace(

@@ -164,6 +164,8 @@ class Workdir:
     def begin(self, settings: RunSettings) -> None:
         """Writes `config.json`, or checks that it is of the same run; only ``num_steps`` may differ.
 
+        Where what is trained in a step depends on how many there will be, not even that.
+
         Raises:
             InputError: if the folder holds a run of other settings, or cannot be written.
         """
@@ -175,8 +177,11 @@ class Workdir:
             )
         if self._config.exists():
             old, new = _flatten(self.settings().as_json()), _flatten(settings.as_json())
+            may_differ = {"method.num_steps", "data", "longest_video"}
+            if settings.config.depends_on_length:
+                may_differ.remove("method.num_steps")
             for name in new:
-                if name not in ("method.num_steps", "data", "longest_video") and old.get(name) != new[name]:
+                if name not in may_differ and old.get(name) != new[name]:
                     flag = name.removeprefix("method.")
                     raise InputError(
                         f"{self.path}: holds a run with {flag} = {_short(old.get(name))}, not "

@@ -131,7 +131,9 @@ def test_golden_gradients(golden, run):
     state, arrays = golden_start(golden, run)
 
     def loss_of(state, batch, params):
-        loss, _ = joint_loss(params, batch, state.cluster_labels, network=state.network, config=state.config)
+        loss, _ = joint_loss(
+            params, batch, state.cluster_labels, state.step, network=state.network, config=state.config
+        )
         return loss
 
     @jax.jit

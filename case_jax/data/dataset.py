@@ -9,7 +9,7 @@ import numpy as np
 from case_jax.data.feature_files import video_length
 from case_jax.data.packed import DTYPES, PackedFeatures, pack
 
-__all__ = ["Annotation", "Dataset", "DatasetInfo", "Split", "Video", "as_entries", "in_action"]
+__all__ = ["Annotation", "Dataset", "DatasetInfo", "Split", "Video", "as_entries", "hold_out", "in_action"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,3 +140,36 @@ class Dataset:
         """Stream name -> D."""
         features = (self.train.videos or self.test.videos)[0].features
         return {name: features[name].shape[1] for name in self.info.streams}
+
+
+def hold_out(dataset: Dataset, groups: Sequence[str], part: int, num_parts: int) -> Dataset:
+    """A data set to choose settings on: a part of the training split stands in for the test split.
+
+    Args:
+        dataset: whose training videos are annotated.
+        groups: one name per training video; videos of one group (a person, a camera) stay together.
+        part: which part, from 0 on.
+        num_parts: of how many, at least 2 and at most as many as there are groups. Groups are dealt out in an
+            order that is always the same, so that the parts are disjoint and together are all of them.
+
+    Returns:
+        `Dataset` that trains on the other parts; the test split is left out.
+
+    Example:
+        >>> names = ("ann_1", "ann_2", "bob_1")
+        >>> train = Split("train", tuple(Video(name, {}, ()) for name in names))
+        >>> whole = Dataset(DatasetInfo(("Jump",)), train, Split("test", ()))
+        >>> for part in range(2):
+        ...     print([video.name for video in hold_out(whole, ["ann", "ann", "bob"], part, 2).test.videos])
+        ['bob_1']
+        ['ann_1', 'ann_2']
+    """
+    order = np.random.default_rng(0).permutation(sorted(set(groups)))
+    held = set(order[part::num_parts].tolist())
+    inside = [group in held for group in groups]
+
+    def take(wanted: bool) -> tuple[Video, ...]:
+        return tuple(video for video, is_held in zip(dataset.train.videos, inside) if is_held == wanted)
+
+    info = dataset.info
+    return Dataset(info, Split(info.train_subset, take(False)), Split(info.test_subset, take(True)))

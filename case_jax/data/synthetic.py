@@ -21,7 +21,7 @@ import numpy as np
 
 from case_jax.data.dataset import Annotation, Dataset, DatasetInfo, Split, Video
 
-__all__ = ["SyntheticSpec", "make_synthetic_dataset"]
+__all__ = ["WORLDS", "SyntheticSpec", "make_synthetic_dataset"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +55,14 @@ class SyntheticSpec:
                 f"min_snippets must be from {self.action[0] + 4} (shortest action + 4) to max_snippets, "
                 f"got {self.min_snippets} and {self.max_snippets}"
             )
+
+
+# Others differ in difficulty: classes more alike in more noise; actions that fill 44 % of the time.
+WORLDS = {
+    "default": SyntheticSpec(),
+    "hard": SyntheticSpec(noise=0.8, confusion=0.9, salient=6.0, context=3.0),
+    "long": SyntheticSpec(action=(10, 40), gap=(15, 50)),
+}
 
 
 def make_synthetic_dataset(seed: int = 0, spec: SyntheticSpec | None = None) -> Dataset:

@@ -94,9 +94,9 @@ def curves(metrics: Sequence[Mapping[str, Any]], history: Sequence[Mapping[str, 
             "series": of_history(["entropy_snippets", "entropy_clusters"], "entropy_"),
         },
         {
-            "title": "Mean foreground probability of the clusters",
+            "title": "Share of foreground in the labels of clusters and snippets",
             "unit": "",
-            "series": of_history(["foreground_clusters"], ""),
+            "series": of_history(["foreground_clusters", "foreground_snippets"], "foreground_"),
         },
     ]
     for series in charts[2]["series"]:

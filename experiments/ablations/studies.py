@@ -6,10 +6,25 @@ import numpy as np
 
 from case_jax.report.ablation_figures import spread_curves
 from case_jax.report.comparison import Cell, Claim, Column, Comparison, Row
+from experiments.ablations.diagnosis import diagnose
 from experiments.ablations.figures import Item
 from experiments.ablations.runs import Laboratory
 from experiments.ablations.tables import MapRow, average_column, averages, compare, notes
-from experiments.ablations.variants import BASELINE, EPSILONS, FULL, ITERATIONS, NO_PRIOR, SIGMAS, Variant
+from experiments.ablations.variants import (
+    BASELINE,
+    EPSILONS,
+    FULL,
+    ITERATIONS,
+    MIXED,
+    NO_PRIOR,
+    PLUS,
+    SETTLED,
+    SETTLED_ATTENTION,
+    SETTLED_BASELINE,
+    SIGMAS,
+    WITH_CCC,
+    Variant,
+)
 
 __all__ = ["STUDIES"]
 
@@ -109,10 +124,77 @@ def _selection(lab: Laboratory) -> Item:
     return Item(Comparison(title, tuple(columns), tuple(rows), notes(lab), tuple(claims)))
 
 
+def _plus(lab: Laboratory) -> Item:
+    """What do the settings beyond the paper gain, step by step, and what becomes of the foreground?"""
+    rows = [
+        MapRow(BASELINE, "baseline"),
+        MapRow(SETTLED_BASELINE, SETTLED_BASELINE.name),
+        MapRow(FULL, "CASE: P^M at test time"),
+        MapRow(WITH_CCC, "CASE: P^A at test time"),
+        MapRow(SETTLED, "CASE, settled: P^A at test time"),
+        MapRow(SETTLED_ATTENTION, SETTLED_ATTENTION.name),
+        MapRow(PLUS, PLUS.name),
+        MapRow(MIXED, MIXED.name),
+    ]
+    table = compare(
+        lab,
+        "Study: beyond the paper",
+        rows,
+        ordered=[(1, 0), (4, 3), (5, 4), (6, 5), (6, 0), (6, 1), (6, 2), (7, 6)],
+        extra_notes=(
+            'Rows below "CASE, settled" add to it, one on the other, but for the last one, which stands in '
+            "place of the row before; all from there on are tested with P^A.",
+            "AUC: how well P^A (P^T) tells test snippets inside actions from those outside: 50 by chance, "
+            "below that the wrong way round.",
+            "marked: share of training snippets that L_A takes for foreground, at the end; true: share of "
+            "test snippets inside actions.",
+            "clusters: called foreground by Q^C, and those most of whose test snippets are; purity: share of "
+            "test snippets that are of their cluster's more frequent kind.",
+        ),
+    )
+    diagnoses = [[diagnose(lab, lab.state(row.variant, seed)) for seed in lab.seeds] for row in rows]
+    columns = {
+        "AUC P^A": Column("AUC P^A", 1),
+        "AUC P^T": Column("AUC P^T", 1),
+        "purity": Column("purity (%)", 1),
+        "called": Column("clusters called", 1),
+        "are": Column("that are", 1),
+        "true": Column("true (%)", 1),
+    }
+    table = table._replace(
+        columns=(*table.columns, *columns.values(), Column("marked (%)", 1)),
+        rows=tuple(
+            shown._replace(
+                cells=(
+                    *shown.cells,
+                    *(_cell_of([found.get(name) for found in of_seeds]) for name in columns),
+                    Cell(tuple((100 * _last(lab, row.variant, "foreground_snippets")).tolist())),
+                )
+            )
+            for shown, row, of_seeds in zip(table.rows, rows, diagnoses)
+        ),
+    )
+    curves = {
+        name: lab.history(variant, "foreground_snippets")
+        for name, variant in (("CASE", FULL), ("CASE, settled", SETTLED), ("CASE+", PLUS), ("P^M's", MIXED))
+    }
+    true_share = float(diagnoses[0][0]["true"]) / 100
+    figure = spread_curves(
+        curves,
+        lines={"inside actions (test)": true_share},
+        xlabel="step",
+        ylabel="share of snippets",
+        title="what the attention is taught to be foreground",
+        markers=False,
+    )
+    return Item(table, figure)
+
+
 STUDIES: Mapping[str, Callable[[Laboratory], Item]] = {
     "prior": _prior,
     "sinkhorn": _sinkhorn,
     "selection": _selection,
+    "plus": _plus,
 }
 
 _METRICS = "H(Q^S), H(Q^C), foreground clusters (mean of Q^C) and marginal error: of training's last steps."
@@ -130,7 +212,7 @@ def _with_metrics(
     """Adds what training measured in its last report, one column per metric."""
 
     def cell(variant: Variant, metric: str) -> Cell:
-        last = lab.history(variant, metric)[1][:, -1]
+        last = _last(lab, variant, metric)
         return Cell(tuple((100 * last if metric == "foreground_clusters" else last).tolist()))
 
     return table._replace(
@@ -140,6 +222,16 @@ def _with_metrics(
             for row, variant in zip(table.rows, variants)
         ),
     )
+
+
+def _last(lab: Laboratory, variant: Variant, metric: str) -> np.ndarray:
+    """A metric in training's last report, one value per seed."""
+    return lab.history(variant, metric)[1][:, -1]
+
+
+def _cell_of(values: Sequence[float | None]) -> Cell | None:
+    """One value per seed; nothing where there is no such quantity."""
+    return None if None in values else Cell(tuple(values))
 
 
 def _difference(text: str, higher: Sequence[float], lower: Sequence[float]) -> Claim:

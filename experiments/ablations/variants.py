@@ -11,7 +11,12 @@ __all__ = [
     "EPSILONS",
     "FULL",
     "ITERATIONS",
+    "MIXED",
     "NO_PRIOR",
+    "PLUS",
+    "SETTLED",
+    "SETTLED_ATTENTION",
+    "SETTLED_BASELINE",
     "SET_HERE",
     "SIGMAS",
     "Variant",
@@ -39,6 +44,21 @@ OWN_PREDICTIONS = Variant("without OT, soft", {"scc_transport": False})
 OWN_HARD = Variant("without OT, hard", {"scc_transport": False, "scc_labels": "hard"})
 HARD = Variant("with OT, hard", {"scc_labels": "hard"})
 
+# Beyond the paper (docs/plus.md); PLUS is experiments/flags/case_plus.flags.
+_SETTLING = {"settling": 0.1}
+_WITHOUT_CAT = {**_SETTLING, "clustering_assisted_testing": False}
+SETTLED_BASELINE = BASELINE._replace(name="baseline, settled", changes={**BASELINE.changes, **_SETTLING})
+SETTLED = Variant("CASE, settled", _WITHOUT_CAT, foreground="attention")
+SETTLED_ATTENTION = Variant(
+    "+ P^A in CCC", {**_WITHOUT_CAT, "ccc_foreground": "attention"}, foreground="attention"
+)
+PLUS = SETTLED_ATTENTION._replace(
+    name="+ agreed labels: CASE+", changes={**SETTLED_ATTENTION.changes, "attention_labels": "agreed"}
+)
+MIXED = SETTLED_ATTENTION._replace(
+    name="P^M's labels in their place", changes={**SETTLED_ATTENTION.changes, "attention_labels": "mixed"}
+)
+
 CLUSTERS = (2, 4, 8, 16, 32, 64)  # K of Figure 3
 SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 10.0)
 EPSILONS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -53,6 +73,10 @@ SET_HERE = (
     "scc_transport",
     "scc_labels",
     "ccc_marginal",
+    "settling",
+    "ccc_foreground",
+    "attention_labels",
+    "agreement_from",
 )
 
 

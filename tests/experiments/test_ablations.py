@@ -137,7 +137,7 @@ def test_features_on_disk_and_one_seed(flags, tmp_path, succeed):
         ([], "--table: is missing; expected --table, --figure, --study or --all"),
         (["--table=2"], "--table: is '2'; expected some of 1, 3, 4, 5, 6"),
         (["--figure=3,9"], "--figure: is '9'; expected some of 3, 4, 5, 6, 7"),
-        (["--study=rank"], "--study: is 'rank'; expected some of prior, sinkhorn, selection"),
+        (["--study=rank"], "--study: is 'rank'; expected some of prior, sinkhorn, selection, plus"),
         (
             ["--table=3", "--noscc_prior"],
             "--scc_prior: is False; expected True, since the rows set it themselves",
