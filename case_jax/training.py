@@ -37,7 +37,26 @@ __all__ = [
 
 
 class NonFiniteLossError(ArithmeticError):
-    """A metric became NaN or infinite; the message names it and the step."""
+    """A metric became NaN or infinite; the message names it, the step and the batch.
+
+    Attributes:
+        what: the metric, its value and the step, for example "loss is nan at step 5".
+        videos: positions of the batch's videos among the training videos, from 0 on.
+    """
+
+    def __init__(self, what: str, videos: Sequence[int]):
+        self.what, self.videos = what, tuple(videos)
+        super().__init__(self._message(f"training videos {', '.join(map(str, self.videos))}"))
+
+    def with_names(self, names: Sequence[str]) -> str:
+        """The message, with the names of the batch's videos; ``names`` are those of all training videos."""
+        return self._message(", ".join(names[video] for video in self.videos))
+
+    def _message(self, batch: str) -> str:
+        return (
+            f"{self.what}, with a batch of {batch}; expected a finite number (is the learning rate too high, "
+            "or are the features on a very large scale?)"
+        )
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -252,6 +271,7 @@ def fit(
     running = parallel.replicate(state, mesh)
     running = jax.tree.map(jnp.copy, running)  # what runs is given away at every call
     unreported = None
+    report = functools.partial(_report, num_videos=len(labels))
     with feed(state, features, labels, mesh=mesh, steps=range(step, num_steps)) as advance:
         while step < num_steps:
             length = min(report_every - step % report_every, num_steps - step)
@@ -259,13 +279,13 @@ def fit(
             step += length
             ahead = (step, jax.tree.map(jnp.copy, running), length, metrics)
             if unreported is not None:
-                yield _report(*unreported)
+                yield report(*unreported)
             unreported = ahead
             if not look_ahead:
-                yield _report(*unreported)
+                yield report(*unreported)
                 unreported = None
         if unreported is not None:
-            yield _report(*unreported)
+            yield report(*unreported)
 
 
 def _runs_beside_the_host(mesh: Mesh) -> bool:
@@ -318,7 +338,7 @@ def _feed_from_host(state, features, labels, *, mesh, steps, num_workers):
         next(batches, None)  # workers that come to the end clean up better than those that are stopped
 
 
-def _report(step: int, state: TrainState, num_steps: int, metrics) -> Report:
+def _report(step: int, state: TrainState, num_steps: int, metrics, *, num_videos: int) -> Report:
     """Waits for a chunk's metrics and takes their means, unless one is not finite."""
     metrics = jax.device_get(parallel.local_copy(metrics))
     if isinstance(metrics, list):
@@ -329,10 +349,24 @@ def _report(step: int, state: TrainState, num_steps: int, metrics) -> Report:
         if len(broken):
             *seed, offset = broken[np.argmin(broken[:, -1])].tolist()
             which = f" (number {seed[0] + 1} of {len(metrics[name])} seeds)" if seed else ""
+            number = step - num_steps + offset
+            of_seed = select_seed(state, *seed) if seed else state
             raise NonFiniteLossError(
-                f"{name}{which} is {metrics[name][(*seed, offset)]} at step {step - num_steps + offset + 1}; "
-                "expected a finite number (is the learning rate too high, or are the features on a very "
-                "large scale?)"
+                f"{name}{which} is {metrics[name][(*seed, offset)]} at step {number + 1}",
+                _videos_of_batch(of_seed, number, num_videos),
             )
     means = {name: values.mean(axis=-1, dtype=np.float64) for name, values in metrics.items()}
     return Report(step, state, num_steps, {n: m if m.ndim else float(m) for n, m in means.items()})
+
+
+def _videos_of_batch(state: TrainState, step: int, num_videos: int) -> list[int]:
+    """Positions of the videos in the batch that follows ``step`` steps; it follows from the key alone."""
+    config = state.config
+    plan = plan_batch(
+        parallel.local_copy(state.key),
+        step,
+        jnp.full(num_videos, config.num_snippets, jnp.int32),  # which snippets are drawn does not matter here
+        batch_size=config.batch_size,
+        num_snippets=config.num_snippets,
+    )
+    return np.asarray(plan.videos).tolist()

@@ -1,6 +1,7 @@
 """What every command line shares: errors and interruptions of one line, and settings from flags."""
 
 import dataclasses
+import re
 import signal
 import sys
 import types
@@ -60,8 +61,53 @@ def _parse(argv: Sequence[str]) -> list[str]:
     except flags.CantOpenFlagFileError as error:
         reason = str(error).removeprefix("ERROR:: Unable to open flagfile: ")
         _fail(InputError(f"--flagfile: cannot be opened ({reason}); expected a text file of flags"))
-    except (flags.Error, UnicodeDecodeError, OSError) as error:
-        _fail(error)
+    except UnicodeDecodeError as error:
+        reason = f"{error.reason} at byte {error.start}"
+        _fail(InputError(f"--flagfile: is no text ({reason}); expected a text file of flags"))
+    except (flags.Error, OSError) as error:
+        _fail(_explained(error))
+    except ValueError as error:  # what absl raises where a boolean flag is negated and has a value
+        match = re.fullmatch("--no(.*)=.* does not take an argument", str(error), re.DOTALL)
+        if match is None:
+            raise
+        _fail(InputError(f"--no{match[1]}: has a value; expected --{match[1]} or --no{match[1]}"))
+
+
+def _explained(error: Exception) -> Exception:
+    """An error of absl's parser in the words of ours: what is wrong, and what was expected."""
+    text = str(error)
+    if isinstance(error, flags.UnrecognizedFlagError):
+        similar = re.search(r"Did you mean: ([\w.]+)", text)
+        hint = f", such as --{similar[1]}" if similar else ""
+        return InputError(f"--{error.flagname}: is no flag of this command; expected one of --help{hint}")
+    if match := re.fullmatch(r"Missing value for flag -+(\w+)", text):
+        return InputError(f"--{match[1]}: has no value; expected {_expected(match[1])}")
+    if match := re.match(r"flag --(\w+)=", text):
+        name, rest = match[1], text[match.end() :]
+        return InputError(f"--{name}: is {_refused(name, rest)!r}; expected {_expected(name)}")
+    return error
+
+
+def _refused(name: str, text: str) -> str:
+    """The value in "value: reason", either of which may hold colons."""
+    for colon in re.finditer(": ", text):
+        value, reason = text[: colon.start()], text[colon.end() :]
+        try:
+            flags.FLAGS[name].parser.parse(value)
+        except (TypeError, ValueError) as error:
+            if str(error) == reason:
+                return value
+    return text
+
+
+def _expected(name: str) -> str:
+    parser = flags.FLAGS[name].parser
+    if isinstance(parser, flags.EnumParser):
+        return "one of " + ", ".join(parser.enum_values)
+    if isinstance(parser, flags.BooleanParser):
+        return f"--{name} or --no{name}"
+    help_text = parser.syntactic_help or "some text"
+    return help_text if help_text.startswith(("a ", "an ", "some ")) else f"a {help_text}"
 
 
 def _fail(error: Exception) -> typing.NoReturn:

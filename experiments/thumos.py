@@ -78,7 +78,10 @@ def main() -> None:
             try:
                 train(runs, dataset, where, console)
             except NonFiniteLossError as error:
-                raise InputError(f"--learning_rate: is {config.learning_rate}; {error}") from None
+                names = [video.name for video in dataset.train.videos]
+                raise InputError(
+                    f"--learning_rate: is {config.learning_rate}; {error.with_names(names)}"
+                ) from None
         seconds = time.perf_counter() - began if training else None
 
         evaluator = None

@@ -294,8 +294,29 @@ def test_fit_learns():
 def test_fit_stops_at_the_first_loss_that_is_not_finite():
     features, labels = videos()
     features[2]["rgb"][:] = np.inf  # readers refuse such files; here it stands for a blown-up run
-    with pytest.raises(NonFiniteLossError, match=r"^loss.* is nan at step \d+; expected a finite number"):
-        list(fit(small_state(), features, labels, num_steps=10))
+    for on_device in (True, False):
+        with pytest.raises(NonFiniteLossError) as raised:
+            list(fit(small_state(), features, labels, num_steps=10, on_device=on_device))
+        error = raised.value
+        match = re.fullmatch(r"loss is nan at step (\d+)", error.what)
+        state = small_state()
+        batches = [
+            plan_batch(
+                state.key, i, jnp.full(len(features), 16), batch_size=3, num_snippets=16
+            ).videos.tolist()
+            for i in range(int(match[1]))
+        ]
+        assert list(error.videos) == batches[-1]
+        assert [2 in batch for batch in batches] == [False] * (len(batches) - 1) + [True]
+        numbers = ", ".join(map(str, error.videos))
+        expected = (
+            "; expected a finite number (is the learning rate too high, or are the features on a very large "
+            "scale?)"
+        )
+        assert str(error) == f"{error.what}, with a batch of training videos {numbers}{expected}"
+        names = "abcdefghijkl"
+        listed = ", ".join(names[video] for video in error.videos)
+        assert error.with_names(names) == f"{error.what}, with a batch of {listed}{expected}"
 
 
 def test_a_chunk_is_its_steps_one_by_one():
@@ -408,9 +429,12 @@ def test_of_many_seeds_the_one_that_breaks_is_named():
     params = jax.tree.map(lambda array: array.at[:].set(jnp.nan), states[1].params)
     states[1] = states[1].replace(params=params)
     with pytest.raises(
-        NonFiniteLossError, match=r"^loss \(number 2 of 3 seeds\) is nan at step 1; expected a finite number"
-    ):
+        NonFiniteLossError, match=r"^loss \(number 2 of 3 seeds\) is nan at step 1, with a batch of training"
+    ) as raised:
         list(fit(stack_seeds(states), *videos(), num_steps=4, report_every=2))
+    lengths = jnp.full(len(videos()[0]), 16)
+    plan = plan_batch(states[1].key, 0, lengths, batch_size=3, num_snippets=16)
+    assert list(raised.value.videos) == plan.videos.tolist()
 
 
 def test_many_seeds_need_their_features_on_the_device():

@@ -155,7 +155,8 @@ class Laboratory:
                 try:
                     train(runs, self.dataset, self.hardware, self._console, title=named, narrate=False)
                 except NonFiniteLossError as error:
-                    raise InputError(f"{variant.name}: {error}") from None
+                    names = [video.name for video in self.dataset.train.videos]
+                    raise InputError(f"{variant.name}: {error.with_names(names)}") from None
 
     def _evaluated(self, variant: Variant, seed: int, which: Which) -> Evaluated:
         workdir = self.workdir(variant, seed)

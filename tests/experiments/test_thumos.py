@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from case_jax.data.dataset import Dataset, DatasetInfo, Split
+from case_jax.data.samplers import plan_batch
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.data.thumos import write_dataset
 from case_jax.workdir import Workdir
@@ -243,21 +245,41 @@ def test_bad_settings_leave_nothing_behind(flags, message, small_dataset, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "flag, named",
+    "flag, expected",
     [
-        ("--learning_rat=1", "learning_rat"),
-        ("--num_steps=many", "--num_steps=many"),
-        ("--flagfile={tmp}/no.flags", "{tmp}/no.flags"),
-        ("--flagfile={tmp}/typo.flags", "num_step"),
+        (
+            "--learning_rat=1",
+            "--learning_rat: is no flag of this command; expected one of --help, such as --learning_rate",
+        ),
+        ("--num_steps=many", "--num_steps: is 'many'; expected an integer"),
+        ("--seed=-1", "--seed: is '-1'; expected an integer in the range [0, 2147483647]"),
+        ("--learning_rate=1: 2", "--learning_rate: is '1: 2'; expected a number"),
+        ("--mode=test", "--mode: is 'test'; expected one of train, evaluate"),
+        ("--scc=perhaps", "--scc: is 'perhaps'; expected --scc or --noscc"),
+        ("--noscc=1", "--noscc: has a value; expected --scc or --noscc"),
+        (
+            "--flagfile={tmp}/no.flags",
+            "--flagfile: cannot be opened ([Errno 2] No such file or directory: '{tmp}/no.flags'); expected "
+            "a text file of flags",
+        ),
+        (
+            "--flagfile={tmp}/typo.flags",
+            "--num_step: is no flag of this command; expected one of --help, such as --num_steps",
+        ),
+        ("--flagfile={tmp}/type.flags", "--num_steps: is '3.5'; expected an integer"),
     ],
 )
-def test_bad_flags_are_named(flag, named, small_dataset, tmp_path, fail):
-    """The words are absl's."""
+def test_bad_flags_are_named(flag, expected, small_dataset, tmp_path, fail):
+    (tmp_path / "type.flags").write_text("--num_steps=3.5\n")
     (tmp_path / "typo.flags").write_text("# a comment\n--num_step=3\n")
     workdir = tmp_path / "workdir"
     message = fail("thumos", flag.format(tmp=tmp_path), f"--data_dir={small_dataset}", f"--workdir={workdir}")
-    assert named.format(tmp=tmp_path) in message
+    assert message == expected.format(tmp=tmp_path)
     assert not workdir.exists()
+
+
+def test_a_flag_at_the_end_without_a_value(fail):
+    assert fail("thumos", "--synthetic", "--num_steps") == "--num_steps: has no value; expected an integer"
 
 
 def test_flags_after_a_flagfile_win(trained, tmp_path, fail):
@@ -295,13 +317,47 @@ def test_a_run_on_other_data_is_not_evaluated(trained, tmp_path, fail):
 def test_training_stops_at_the_first_loss_that_is_not_finite(trained, tmp_path, fail):
     flags = [f"--workdir={tmp_path}", "--num_steps=2", *BASELINE, "--learning_rate=1e30"]
     message = fail("thumos", *trained.flags, *flags)
-    assert message.startswith("--learning_rate: is 1e+30; loss is ")
-    assert message.endswith(
-        " at step 2; expected a finite number (is the learning rate too high, or are the features on a very "
-        "large scale?)"
-    )
+    assert re.fullmatch(
+        r"--learning_rate: is 1e\+30; loss is (nan|inf) at step 2, with a batch of "
+        r"(synthetic_train_000\d(, |; )){4}expected a finite number \(is the learning rate too high, "
+        r"or are the features on a very large scale\?\)",
+        message,
+    ), message
     assert not (tmp_path / "metrics.jsonl").exists()
     assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_batch_that_breaks_training_is_named_and_the_checkpoint_before_it_kept(tmp_path, succeed, fail):
+    """One video is so large that the loss overflows; its steps come after an evaluation."""
+    dataset = make_synthetic_dataset(0, SyntheticSpec(num_train=40, num_test=2, num_classes=2, width=4))
+    bad = dataset.train.videos[7]
+    bad.features["rgb"][:] = 3e38
+    write_dataset(dataset, tmp_path / "data")
+    for seed in range(20):  # the first one whose first ten steps do without it: batches follow from the key
+        batches = [_batch_of(seed, step, num_videos=40, batch_size=4, num_snippets=32) for step in range(10)]
+        met = [step for step, batch in enumerate(batches) if 7 in batch]
+        if met and met[0] >= 4:
+            break
+    flags = [f"--data_dir={tmp_path / 'data'}", *SMALL, f"--seed={seed}", f"--workdir={tmp_path / 'W'}"]
+    message = fail("thumos", *flags, "--num_steps=10")
+    names = ", ".join(dataset.train.videos[video].name for video in batches[met[0]])
+    assert bad.name in names
+    assert message == (
+        f"--learning_rate: is 0.0001; loss is nan at step {met[0] + 1}, with a batch of {names}; expected a "
+        "finite number (is the learning rate too high, or are the features on a very large scale?)"
+    )
+    good = met[0] // 2 * 2  # --eval_every=2
+    assert _metrics(tmp_path / "W")[-1]["step"] == good
+    assert Workdir(tmp_path / "W").load("last")[1].step == good
+    printed = succeed("thumos", *flags, f"--num_steps={good}")
+    assert f"last (step {good})" in printed
+
+
+def _batch_of(seed: int, step: int, *, num_videos: int, batch_size: int, num_snippets: int) -> list[int]:
+    key = jax.random.split(jax.random.key(seed))[1]  # as `create_train_state` keeps it
+    lengths = np.full(num_videos, num_snippets)
+    plan = plan_batch(key, step, lengths, batch_size=batch_size, num_snippets=num_snippets)
+    return np.asarray(plan.videos).tolist()
 
 
 def _metrics(workdir: Path) -> list[dict]:

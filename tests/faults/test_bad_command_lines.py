@@ -15,6 +15,8 @@ from tests.faults.refusals import JSON, NPY, ONES, Trap, assert_message
 
 pytestmark = pytest.mark.faults
 
+TIUO = "--tiuo: is no flag of this command; expected one of --help, such as --tiou"
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, workdir):
@@ -380,23 +382,34 @@ def test_many_bad_command_lines(module, place, environment, trap):
 
 
 @pytest.mark.parametrize(
-    "flags, named",
+    "flags, expected",
     [
-        (["--tiuo=0.5"], "tiuo"),
-        (["--max_proposals=many"], "--max_proposals=many"),
-        (["--max_proposals=0"], "--max_proposals=0"),
-        (["--metric=recall"], "--metric=recall"),
-        (["--json=perhaps"], "--json=perhaps"),
-        (["--flagfile={}/gone.flags"], "--flagfile"),
-        (["--flagfile={}"], "--flagfile"),
-        (["--flagfile={}/flags/unknown.flags"], "tiuo"),
-        (["--flagfile={}/flags/binary.flags"], "utf-8"),
+        (["--tiuo=0.5"], TIUO),
+        (["--max_proposals=many"], "--max_proposals: is 'many'; expected a number >= 1"),
+        (["--max_proposals=0"], "--max_proposals: is '0'; expected a number >= 1"),
+        (["--metric=recall"], "--metric: is 'recall'; expected one of map, ar"),
+        (["--json=perhaps"], "--json: is 'perhaps'; expected --json or --nojson"),
+        (["--nojson=1"], "--nojson: has a value; expected --json or --nojson"),
+        (
+            ["--flagfile={}/gone.flags"],
+            "--flagfile: cannot be opened ([Errno 2] No such file or directory: '{}/gone.flags'); expected a "
+            "text file of flags",
+        ),
+        (
+            ["--flagfile={}"],
+            "--flagfile: cannot be opened ([Errno 21] Is a directory: '{}'); expected a text file of flags",
+        ),
+        (["--flagfile={}/flags/unknown.flags"], TIUO),
+        (
+            ["--flagfile={}/flags/binary.flags"],
+            "--flagfile: is no text (invalid start byte at byte 0); expected a text file of flags",
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_flags_that_are_none(flags, named, place, fail):
+def test_flags_that_are_none(flags, expected, place, fail):
     flags = [flag.replace("{}", str(place)) for flag in GOOD["evaluate"] + flags]
-    assert named in fail("evaluate", *flags)
+    assert fail("evaluate", *flags) == expected.replace("{}", str(place))
 
 
 def test_a_flagfile_that_includes_itself_is_read_once(place, run):
