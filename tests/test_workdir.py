@@ -51,6 +51,21 @@ def test_begin_writes_the_settings_and_lets_the_run_grow(tmp_path):
     assert [path.name for path in workdir.path.iterdir()] == ["config.json"]
 
 
+@pytest.mark.parametrize("changes", [{"settling": 0.1}, {"attention_labels": "agreed"}])
+def test_a_run_whose_steps_depend_on_their_number_does_not_grow(changes, tmp_path):
+    def settings(num_steps):
+        return SETTINGS._replace(config=CaseConfig(**{**vars(CONFIG), **changes, "num_steps": num_steps}))
+
+    workdir = Workdir(tmp_path)
+    workdir.begin(settings(10))
+    with pytest.raises(InputError) as raised:
+        workdir.begin(settings(20))
+    assert str(raised.value) == (
+        f"{tmp_path}: holds a run with num_steps = 10, not 20; expected the same settings, or an empty "
+        "--workdir"
+    )
+
+
 def test_data_may_be_moved_and_need_not_be_known(tmp_path):
     workdir = Workdir(tmp_path)
     workdir.begin(SETTINGS._replace(data="/here"))

@@ -93,8 +93,7 @@ def main() -> None:
             console,
             seeds=seeds,
             seeds_at_once=_seeds_at_once(where),
-            data_name=inputs.data_name()
-            + (f", part {FLAGS.holdout} of its training split" if holdout else ""),
+            data_name=inputs.data_name() + holdout.described(held_out),
         )
         make = {
             "table": lambda key: Item(TABLES[int(key)](lab)),

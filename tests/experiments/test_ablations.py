@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from case_jax.config import CaseConfig
 from experiments.ablations.__main__ import WANTED
 from tests.conftest import ROOT
 from tests.experiments.conftest import SMALL
@@ -131,6 +132,34 @@ def test_features_on_disk_and_one_seed(flags, tmp_path, succeed):
     assert "±" not in stdout
 
 
+def test_a_part_of_the_training_split_is_held_out(flags, tmp_path, succeed):
+    flags = [*flags, f"--workdir={tmp_path}", "--study=plus", "--batch_size=2", "--num_steps=2"]
+    stdout = succeed("ablations", *flags, "--holdout=1/2")
+    assert "on the test split of " in stdout
+    assert " (part 1 of 2 of its training split, held out), 4 videos with " in stdout
+    for config in tmp_path.glob("runs/*/seed_*/config.json"):
+        assert json.loads(config.read_text())["data"] is None
+    table = json.loads((tmp_path / "study_plus.json").read_text())
+    titles = [row["row"] for row in table["rows"]]
+    assert titles[0] == "baseline"
+    assert titles[6] == "+ agreed labels: CASE+"
+    plus = table["rows"][6]
+    for name in ("AUC P^A", "AUC P^T", "purity (%)", "true (%)", "marked (%)"):
+        assert all(0 <= value <= 100 for value in plus[name]["values"])
+    assert all(0 <= value <= 4 for value in plus["clusters called"]["values"])
+    assert "AUC P^T" not in table["rows"][0] or table["rows"][0]["AUC P^T"] is None
+
+
+def test_the_plus_flagfile_is_the_plus_row():
+    from experiments.ablations.variants import PLUS
+
+    lines = (ROOT / "experiments" / "flags" / "case_plus.flags").read_text().splitlines()
+    given = [line.removeprefix("--") for line in lines if line.startswith("--")]
+    asked = dict(line.split("=") if "=" in line else (line.removeprefix("no"), "False") for line in given)
+    assert asked.pop("agreement_from") == str(CaseConfig().agreement_from)  # which the row leaves as it is
+    assert asked == {name: str(value) for name, value in PLUS.changes.items()}
+
+
 @pytest.mark.parametrize(
     "wrong, message",
     [
@@ -158,6 +187,30 @@ def test_features_on_disk_and_one_seed(flags, tmp_path, succeed):
         (
             ["--table=3", "--feature_store=disk", "--seeds_at_once=2"],
             "--seeds_at_once: is 2; expected 1 with --feature_store=disk",
+        ),
+        (["--table=3", "--holdout=6/5"], "--holdout: is '6/5'; expected \"1/5\" for the first of five parts"),
+        (
+            ["--table=3", "--holdout=half"],
+            "--holdout: is 'half'; expected \"1/5\" for the first of five parts",
+        ),
+        (["--table=3", "--holdout_group=x"], "--holdout_group: is given without --holdout; expected both"),
+        (
+            ["--table=3", "--holdout=1/2", "--holdout_group=("],
+            "--holdout_group: is '(' (missing ), unterminated subpattern at position 0); expected a regular "
+            "expression",
+        ),
+        (
+            ["--table=3", "--holdout=1/2", "--holdout_group=user"],
+            "--holdout_group: 'user' is nowhere in 'synthetic_train_0000'; expected it in the name of every "
+            "training video",
+        ),
+        (
+            ["--table=3", "--holdout=1/3", "--holdout_group=[0-2]$|train"],
+            "--holdout: is '1/3'; expected no more parts than the 1 groups of training videos",
+        ),
+        (
+            ["--table=3", "--settling=0.1"],
+            "--settling: is 0.1; expected 0.0, since the rows set it themselves",
         ),
         (["--table=3", "--batch_size=9"], "--batch_size: is 9; expected at most the 8 training videos"),
     ],

@@ -1,8 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from case_jax.data.activitynet import load_activitynet
-from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
+from case_jax.data.synthetic import WORLDS, SyntheticSpec, make_synthetic_dataset
 from case_jax.data.thumos import load_dataset
 from tests.experiments.conftest import contents
 
@@ -26,6 +28,18 @@ def test_writes_the_embedded_data_set(tmp_path, succeed):
             assert (video.name, video.annotations) == (expected_video.name, expected_video.annotations)
             for stream in expected.info.streams:
                 np.testing.assert_array_equal(video.features[stream], expected_video.features[stream])
+
+
+@pytest.mark.parametrize("world", ["hard", "long"])
+def test_writes_worlds_of_other_difficulty(world, tmp_path, succeed):
+    succeed("synthesize", f"--output={tmp_path}", "--num_train=3", "--num_test=2", f"--world={world}")
+    written = load_dataset(tmp_path)
+    expected = make_synthetic_dataset(0, dataclasses.replace(WORLDS[world], num_train=3, num_test=2))
+    assert [v.annotations for v in written.test.videos] == [v.annotations for v in expected.test.videos]
+    default = make_synthetic_dataset(0, SyntheticSpec(num_train=3, num_test=2))
+    found = written.train.videos[0].features["rgb"]
+    np.testing.assert_array_equal(found, expected.train.videos[0].features["rgb"])
+    assert not np.array_equal(found, default.train.videos[0].features["rgb"])
 
 
 def test_writes_it_in_the_form_of_activitynet(tmp_path, succeed):
@@ -58,5 +72,6 @@ def test_errors(flags, message, fail, tmp_path):
 
 
 def test_no_video_is_refused_and_nothing_written(fail, tmp_path):
-    assert "--num_train=0" in fail("synthesize", f"--output={tmp_path / 'data'}", "--num_train=0")
+    message = fail("synthesize", f"--output={tmp_path / 'data'}", "--num_train=0")
+    assert message == "--num_train: is '0'; expected a positive integer"
     assert not (tmp_path / "data").exists()
