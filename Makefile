@@ -9,6 +9,9 @@ READY := $(VENV)/.ready
 # Flags of experiments.ablations; those that come last win.
 ABLATIONS ?= --all
 
+# Further arguments of `make test`.
+PYTEST_FLAGS ?=
+
 .PHONY: demo ablations test test-slow coverage lint clean
 
 demo: $(RUNS)  ## train and evaluate on the embedded synthetic data, about a minute
@@ -19,7 +22,7 @@ ablations: $(RUNS)  ## the paper's tables and figures on the synthetic data set,
 	$(RUN) -m experiments.ablations --flagfile=experiments/flags/ablations.flags --workdir=runs/ablations $(ABLATIONS)
 
 test: $(READY)  ## the fast test suite
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(PYTEST_FLAGS)
 
 test-slow: $(READY)  ## also whole training runs
 	$(RUN) -m pytest -m "slow or not slow"
