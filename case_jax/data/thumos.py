@@ -34,7 +34,6 @@ __all__ = [
     "THUMOS14",
     "is_thumos_layout",
     "load_dataset",
-    "load_feature_folder",
     "read_info",
     "write_dataset",
 ]
@@ -103,31 +102,6 @@ def is_thumos_layout(data_dir: str | os.PathLike) -> bool:
     named = {path.name for path in data_dir.glob("*.json")} - {"dataset.json"}
     parts = (data_dir / "split_train.txt").exists() or (data_dir / "features" / "train").is_dir()
     return parts and (not named or "gt.json" in named)
-
-
-def load_feature_folder(folder: str | os.PathLike, streams: Sequence[str]) -> list[Video]:
-    """Reads all videos of ``folder/<stream>/*.npy``, without annotations.
-
-    Args:
-        folder: holds one folder per stream; the first stream's files name the videos.
-        streams: which streams.
-
-    Returns:
-        `Video`s by name.
-
-    Raises:
-        InputError: as `load_dataset`, and if there is no video.
-    """
-    first = Path(folder) / streams[0]
-    if not os.path.isdir(first):
-        raise InputError(f"{first}: no such folder; expected <video>.npy files of stream {streams[0]!r}")
-    names = sorted(path.stem for path in first.glob("*.npy"))
-    if not names:
-        raise InputError(f"{first}: holds no .npy file; expected one per video")
-    widths: Widths = {}
-    files = [find_features(Path(folder), name, streams, widths) for name in names]
-    _, features = read_packed(files, streams)
-    return [Video(name, views, ()) for name, views in zip(names, features)]
 
 
 def read_info(

@@ -13,7 +13,6 @@ from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.data.thumos import (
     THUMOS14,
     load_dataset,
-    load_feature_folder,
     read_info,
     write_dataset,
 )
@@ -273,28 +272,6 @@ def test_an_unusable_dataset_json_is_named(tmp_path, content, message):
     with pytest.raises(InputError) as error:
         read_info(tmp_path)
     assert_message(error, tmp_path, "{}/dataset.json: " + message)
-
-
-def test_a_feature_folder_needs_no_annotations(small, folder):
-    videos = load_feature_folder(folder / "features" / "train", ("rgb", "flow"))
-    assert_same_videos(videos, small.train.videos, annotated=False)
-    (video,) = load_feature_folder(folder / "features" / "test", ["flow"])
-    assert list(video.features) == ["flow"]
-
-
-def test_an_unusable_feature_folder_is_named(folder):
-    (folder / "features" / "empty").mkdir()
-    for stream, message in (
-        ("depth", "{}/features/depth: no such folder; expected <video>.npy files of stream 'depth'"),
-        ("empty", "{}/features/empty: holds no .npy file; expected one per video"),
-    ):
-        with pytest.raises(InputError) as error:
-            load_feature_folder(folder / "features", [stream])
-        assert_message(error, folder, message)
-    (folder / features(V1, stream="flow")).unlink()
-    with pytest.raises(InputError) as error:
-        load_feature_folder(folder / "features" / "train", ["rgb", "flow"])
-    assert_message(error, folder, f"{{}}/{features(V1, stream='flow')}: no such file; {NPY}")
 
 
 def test_known_widths_are_checked_and_extended(folder):
