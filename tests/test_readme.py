@@ -20,7 +20,7 @@ COMMANDS = [
 BY_CI = ("make test", "source .venv/bin/activate")  # .ci/run runs the first one, and make demo whole
 STEP = "--num_snippets=32 --hidden_dim=16 --num_clusters=4 --batch_size=4"
 MOVED = (
-    r"D|W|S|M|A|N|V|C|found\.json|found\.csv|subtitles|part\.json|best_model\.pkl|cls_gt\.npy|"
+    r"D|W|S|M|A|N|V|C|P|B|found\.json|found\.csv|subtitles|part\.json|best_model\.pkl|cls_gt\.npy|"
     r"ambiguous_test\.txt"
 )
 SHORT = {

@@ -127,7 +127,7 @@ def test_an_evaluation_that_is_none(make):
 
 
 def test_a_variant_that_breaks_is_named(make):
-    with pytest.raises(InputError, match=r"^baseline: loss.* is \S+ at step 2;"):
+    with pytest.raises(InputError, match=r"^baseline: loss.* is \S+ at step 2, with a batch of "):
         make(seeds=(0,), learning_rate=1e30).train([BASELINE])
 
 
