@@ -496,7 +496,7 @@ def test_training_at_the_corners():
                 "features": {"rgb": np.asarray(features, np.float32)},
                 "labels": np.asarray(video_labels, np.float32),
             }
-            (loss, (metrics, q_c)), gradients = step(state.params, batch, state.cluster_labels)
+            (loss, (metrics, q_c)), gradients = step(state.params, batch, state.cluster_labels, 0)
             assert np.isfinite(loss)
             assert all(np.isfinite(value) for value in metrics.values())
             np.testing.assert_allclose(q_c.sum(axis=1), 1, atol=1e-6)
