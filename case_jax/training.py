@@ -131,9 +131,10 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, j
     Returns:
         The next state, and scalars: the weighted ``loss`` and its unweighted terms ``loss_video``,
         ``loss_attention``, ``loss_clustering``, ``loss_cluster_classification``; ``foreground_snippets``, the
-        share of snippets that L_A takes for foreground; with clustering also the
-        mean entropies ``entropy_snippets`` H(Q^S) and ``entropy_clusters`` H(Q^C) in nats, the
-        ``marginal_error`` of Q^S, and ``foreground_clusters``, the mean of Q^C[:, 0].
+        share of snippets that L_A takes for foreground; the ``gradient_norm`` over all parameters, without
+        weight decay; with clustering also the mean entropies ``entropy_snippets`` H(Q^S) and
+        ``entropy_clusters`` H(Q^C) in nats, the ``marginal_error`` of Q^S, and ``foreground_clusters``, the
+        mean of Q^C[:, 0].
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -160,7 +161,9 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, j
         opt_state=opt_state,
         cluster_labels=cluster_labels,
     )
-    return new_state, metrics
+    # The norm is infinite where Adam's second moments are, too: weights that would never move again, while
+    # every loss stays finite.
+    return new_state, {**metrics, "gradient_norm": optax.tree.norm(gradients)}
 
 
 class TrainingSet(NamedTuple):
@@ -343,18 +346,20 @@ def _report(step: int, state: TrainState, num_steps: int, metrics, *, num_videos
     metrics = jax.device_get(parallel.local_copy(metrics))
     if isinstance(metrics, list):
         metrics = {name: np.stack([row[name] for row in metrics]) for name in metrics[0]}
-    # Losses first: a loss that blew up explains the other metrics.
-    for name in sorted(metrics, key=lambda name: (not name.startswith("loss"), name)):
-        broken = np.argwhere(~np.isfinite(metrics[name]))
-        if len(broken):
-            *seed, offset = broken[np.argmin(broken[:, -1])].tolist()
-            which = f" (number {seed[0] + 1} of {len(metrics[name])} seeds)" if seed else ""
-            number = step - num_steps + offset
-            of_seed = select_seed(state, *seed) if seed else state
-            raise NonFiniteLossError(
-                f"{name}{which} is {metrics[name][(*seed, offset)]} at step {number + 1}",
-                _videos_of_batch(of_seed, number, num_videos),
-            )
+    broken = [
+        # The first step, and in it losses first: a loss that blew up explains the other metrics.
+        (offset, not name.startswith("loss"), name, seed)
+        for name, values in metrics.items()
+        for *seed, offset in np.argwhere(~np.isfinite(values)).tolist()
+    ]
+    if broken:
+        offset, _, name, seed = min(broken)
+        which = f" (number {seed[0] + 1} of {len(metrics[name])} seeds)" if seed else ""
+        number = step - num_steps + offset
+        raise NonFiniteLossError(
+            f"{name}{which} is {metrics[name][(*seed, offset)]} at step {number + 1}",
+            _videos_of_batch(select_seed(state, *seed) if seed else state, number, num_videos),
+        )
     means = {name: values.mean(axis=-1, dtype=np.float64) for name, values in metrics.items()}
     return Report(step, state, num_steps, {n: m if m.ndim else float(m) for n, m in means.items()})
 

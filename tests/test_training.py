@@ -109,6 +109,9 @@ def test_golden_steps(golden, run):
         kernel = differences["rgb"]["attention_encoder"].pop("kernel")
         kernel_flow = differences["flow"]["attention_encoder"].pop("kernel")
         assert max(kernel, kernel_flow) <= 5e-5
+    if run == "case_diff3_truerank":
+        # One weight was recorded 7.8e-6 from its float64 value; float32 of JAX 0.10.0 is 1.1e-5 from it.
+        assert differences["flow"]["attention_encoder"].pop("kernel") <= 1.5e-5
     assert max(jax.tree.leaves(differences)) <= 1e-5
 
 
@@ -317,6 +320,42 @@ def test_fit_stops_at_the_first_loss_that_is_not_finite():
         names = "abcdefghijkl"
         listed = ", ".join(names[video] for video in error.videos)
         assert error.with_names(names) == f"{error.what}, with a batch of {listed}{expected}"
+
+
+@pytest.mark.parametrize("scale", [1e25, 1e37])
+def test_fit_stops_where_only_the_gradient_is_not_finite(scale):
+    """The losses stay finite, but infinite moments in Adam would keep weights from ever moving again."""
+    features, labels = videos(12)
+    state = small_state()
+    # One video of the last of the four batches of an epoch, amid a chunk's five steps.
+    batch = plan_batch(state.key, 3, jnp.full(12, 16), batch_size=3, num_snippets=16).videos.tolist()
+    features[batch[1]]["rgb"][:] = scale
+    with pytest.raises(NonFiniteLossError) as raised:
+        next(fit(state, features, labels, num_steps=10, report_every=5))
+    assert raised.value.what == "gradient_norm is inf at step 4"
+    assert list(raised.value.videos) == batch
+    good = next(fit(state, features, labels, num_steps=3, report_every=3)).state
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((good.params, good.opt_state)))
+
+
+def test_of_many_seeds_the_first_to_draw_a_broken_video_is_named():
+    states = [small_state(seed) for seed in (0, 1, 2)]
+    features, labels = videos(12)
+    plans = [
+        [plan_batch(s.key, i, jnp.full(12, 16), batch_size=3, num_snippets=16) for i in range(4)]
+        for s in states
+    ]
+    drawn = np.array([[plan.videos for plan in of_seed] for of_seed in plans])  # (seeds, steps, B)
+    first = {v: (drawn == v).any(axis=2).argmax(axis=1).tolist() for v in range(12)}
+    # A video that the last seed draws before the others, and not in the first step.
+    broken = next(v for v, steps in first.items() if 0 < steps[2] < min(steps[:2]))
+    features[broken]["flow"][:] = 1e38
+    step = first[broken][2]
+    with pytest.raises(NonFiniteLossError) as raised:
+        next(fit(stack_seeds(states), features, labels, num_steps=4, report_every=4))
+    assert raised.value.what == f"loss (number 3 of 3 seeds) is nan at step {step + 1}"
+    assert list(raised.value.videos) == drawn[2, step].tolist()
+    assert broken in raised.value.videos
 
 
 def test_a_chunk_is_its_steps_one_by_one():

@@ -164,7 +164,13 @@ def test_baseline_has_no_clusters_and_the_last_step_is_evaluated(trained, tmp_pa
     printed = succeed("thumos", *trained.flags, f"--workdir={tmp_path}", "--num_steps=3", *BASELINE)
     rows = _metrics(tmp_path)
     assert [row["step"] for row in rows] == [2, 3]
-    assert set(rows[-1]["losses"]) == {"loss", "loss_video", "loss_attention", "foreground_snippets"}
+    assert set(rows[-1]["losses"]) == {
+        "loss",
+        "loss_video",
+        "loss_attention",
+        "foreground_snippets",
+        "gradient_norm",
+    }
     assert [line.split()[0] for line in _table(printed)[2:]] == ["last", "best"]
     settings, state = Workdir(tmp_path).load("last")
     assert not settings.config.scc
