@@ -12,6 +12,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from case_jax.config import CaseConfig
+from case_jax.data.files import one_line
 from case_jax.errors import InputError
 from experiments.interruption import end_on_signals
 
@@ -66,16 +67,19 @@ def _parse(argv: Sequence[str]) -> list[str]:
         _fail(InputError(f"--flagfile: is no text ({reason}); expected a text file of flags"))
     except (flags.Error, OSError) as error:
         _fail(_explained(error))
-    except ValueError as error:  # what absl raises where a boolean flag is negated and has a value
-        match = re.fullmatch("--no(.*)=.* does not take an argument", str(error), re.DOTALL)
-        if match is None:
-            raise
-        _fail(InputError(f"--no{match[1]}: has a value; expected --{match[1]} or --no{match[1]}"))
+    except ValueError as error:  # above all where a boolean flag is negated and has a value
+        if match := re.fullmatch("--no(.*)=.* does not take an argument", str(error), re.DOTALL):
+            _fail(InputError(f"--no{match[1]}: has a value; expected --{match[1]} or --no{match[1]}"))
+        # What --stderrthreshold of absl itself says, or what no flagfile can be called.
+        name = next((word for word in str(error).split() if word.startswith("--")), "--flagfile")
+        _fail(InputError(f"{name}: cannot be used ({one_line(error)}); expected what --help says of it"))
 
 
 def _explained(error: Exception) -> Exception:
     """An error of absl's parser in the words of ours: what is wrong, and what was expected."""
     text = str(error)
+    if text == "--flagfile with no argument":
+        return InputError("--flagfile: has no value; expected a text file of flags")
     if isinstance(error, flags.UnrecognizedFlagError):
         similar = re.search(r"Did you mean: ([\w.]+)", text)
         hint = f", such as --{similar[1]}" if similar else ""

@@ -52,6 +52,7 @@ def place(tmp_path_factory, workdir):
         "flags/unknown.flags": b"# what is no flag\n--tiuo=0.5\n",
         "flags/recursive.flags": b"--flagfile={folder}/flags/recursive.flags\n--tiou=0\n",
         "flags/binary.flags": npy(ONES),
+        "flags/null.flags": b"--flagfile=a\0b\n",
         "videos.txt": b"a\n../b\n",
         "unknown.txt": b"a\nz\n",
         "empty.txt": b"\n",
@@ -400,6 +401,17 @@ def test_many_bad_command_lines(module, place, environment, trap):
             "--flagfile: cannot be opened ([Errno 21] Is a directory: '{}'); expected a text file of flags",
         ),
         (["--flagfile={}/flags/unknown.flags"], TIUO),
+        (["--flagfile"], "--flagfile: has no value; expected a text file of flags"),
+        (
+            ["--flagfile={}/flags/null.flags"],
+            "--flagfile: cannot be used (embedded null byte); expected what --help says of it",
+        ),
+        (
+            ["--stderrthreshold=loud"],  # absl's own
+            "--stderrthreshold: cannot be used (--stderrthreshold must be one of (case-insensitive) 'debug', "
+            "'info', 'warning', 'error', 'fatal', or '0', '1', '2', '3', not 'loud'); expected what --help "
+            "says of it",
+        ),
         (
             ["--flagfile={}/flags/binary.flags"],
             "--flagfile: is no text (invalid start byte at byte 0); expected a text file of flags",
