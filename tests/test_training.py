@@ -109,8 +109,8 @@ def test_golden_steps(golden, run):
         kernel = differences["rgb"]["attention_encoder"].pop("kernel")
         kernel_flow = differences["flow"]["attention_encoder"].pop("kernel")
         assert max(kernel, kernel_flow) <= 5e-5
-    if run == "case_diff3_truerank":
-        # One weight was recorded 7.8e-6 from its float64 value; float32 of JAX 0.10.0 is 1.1e-5 from it.
+    if run == "case_diff3_truerank" and jax.__version_info__ < (0, 10, 2):
+        # One weight was recorded 7.8e-6 from its float64 value; float32 of JAX 0.10.0 is 1.1e-5 from that.
         assert differences["flow"]["attention_encoder"].pop("kernel") <= 1.5e-5
     assert max(jax.tree.leaves(differences)) <= 1e-5
 
