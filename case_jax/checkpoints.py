@@ -65,11 +65,18 @@ class CheckpointStore:
         return self
 
     def __exit__(self, *exception) -> None:
-        """Waits for saves and closes."""
+        """Waits for saves and closes.
+
+        Raises:
+            InputError: if the last one could not be written.
+        """
         try:
             self.wait()
         finally:
-            self._manager.close()
+            try:
+                self._manager.close()
+            except Exception as error:  # of metadata, which it writes apart
+                raise self._unwritten(error) from error
 
     def save(self, state: TrainState, *, average: float | None = None) -> None:
         """Saves a state in the background, unless a later one is there already.

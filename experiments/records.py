@@ -252,39 +252,52 @@ class _Events:
         from tensorboardX import event_file_writer, proto, summary
 
         self._event, self._summary = proto.event_pb2.Event, proto.summary_pb2.Summary
-        folder = workdir.path / "events"
-        folder.mkdir(exist_ok=True)
-        # Readers sort files by name, in which there are seconds; a number sorts those of one second.
-        number = f".{len(list(folder.iterdir())):06d}"
-        self._writer = event_file_writer.EventsWriter(str(folder / "events"), number)
-        self._flushed = time.monotonic()
+        self._folder = workdir.path / "events"
+        with self._writing():
+            self._folder.mkdir(exist_ok=True)
+            # Readers sort files by name, in which there are seconds; a number sorts those of one second.
+            number = f".{len(list(self._folder.iterdir())):06d}"
+            self._writer = event_file_writer.EventsWriter(str(self._folder / "events"), number)
         log = proto.event_pb2.SessionLog(status=proto.event_pb2.SessionLog.START)
         self._write(step + 1 if step else 0, session_log=log)
         if not step:
             text = json.dumps(settings.as_json(), indent=1)
             self._write(0, summary=summary.text("settings", "    " + text.replace("\n", "\n    ")))
-        self._writer.flush()
+        self._flush()
 
     def losses(self, row: Mapping[str, Any]) -> None:
         """Events of a row of `history.jsonl`."""
         self._scalars(row["step"], {f"train/{name}": value for name, value in row["metrics"].items()})
         if time.monotonic() - self._flushed > self._FLUSH_AFTER:
-            self._writer.flush()
-            self._flushed = time.monotonic()
+            self._flush()
 
     def evaluation(self, row: Mapping[str, Any]) -> None:
         """Events of a row of `metrics.jsonl`; all so far are on disk after it."""
         maps = {f"test/mAP_{tiou:g}": value for tiou, value in zip(row["tiou"], row["map"])}
         self._scalars(row["step"], {**maps, "test/average": row["average"]})
-        self._writer.flush()
+        self._flush()
 
     def close(self) -> None:
         """Writes what is left."""
-        self._writer.close()
+        with self._writing():
+            self._writer.close()
 
     def _scalars(self, step: int, values: Mapping[str, float]) -> None:
         named = [self._summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
         self._write(step, summary=self._summary(value=named))
 
     def _write(self, step: int, **content) -> None:
-        self._writer.write_event(self._event(step=step, wall_time=time.time(), **content))
+        with self._writing():
+            self._writer.write_event(self._event(step=step, wall_time=time.time(), **content))
+
+    def _flush(self) -> None:
+        with self._writing():
+            self._writer.flush()
+        self._flushed = time.monotonic()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"{self._folder}: cannot be written ({error.strerror})") from None

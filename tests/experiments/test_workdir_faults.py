@@ -4,7 +4,6 @@ import json
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -106,16 +105,16 @@ def test_two_trainings_in_one_workdir(workdir, command, environment):
 
 @pytest.mark.slow
 def test_a_disk_that_is_full(trained, tmp_path, command, environment):
-    """No file may grow beyond some sizes: of the state's arrays, of everything."""
-    for limit in (20_000, 0):
+    """No file may grow beyond some sizes, in KiB: of the state's arrays, of everything."""
+    for limit in (20, 0):
         workdir = Workdir(tmp_path / f"limit_{limit}")
+        limited = ["bash", "-c", f'ulimit -f {limit}; exec "$@"', "bash"]
         ended = subprocess.run(
-            command(workdir.path, "--eval_workers=0"),
+            [*limited, *command(workdir.path, "--eval_workers=0")],
             env={name: value for name, value in environment.items() if "COMPILATION_CACHE" not in name},
             cwd=ROOT,
             capture_output=True,
             text=True,
-            preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         )
         assert ended.returncode == 2, ended.stderr
         (line,) = ended.stderr.splitlines()
@@ -129,13 +128,47 @@ def test_a_disk_that_is_full(trained, tmp_path, command, environment):
         assert_same_run(workdir, Workdir(trained.workdir))
 
 
+@pytest.mark.slow
+def test_a_disk_that_fills_up(trained, tmp_path, command, environment):
+    """A file system with room for so many bytes: none, part of a checkpoint, one checkpoint but not two."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    _mount("-t", "tmpfs", "-o", "size=8m", "tmpfs", disk)
+    try:
+        filling = disk / "filling"
+        for room in (0, 24_000, 340_000):
+            workdir = Workdir(disk / f"room_{room}")
+            workdir.path.mkdir()
+            filling.write_bytes(bytes(shutil.disk_usage(disk).free - room))
+            ended = subprocess.run(
+                command(workdir.path, "--eval_workers=0"),
+                env=environment, cwd=ROOT, capture_output=True, text=True,
+            )  # fmt: skip
+            assert ended.returncode == 2, ended.stdout + ended.stderr
+            (line,) = ended.stderr.splitlines()
+            assert line.startswith(f"error: {workdir.path}"), line
+            assert re.search(r" cannot be written \(.*No space left on device.*\)", line), line
+            filling.unlink()
+            ended = subprocess.run(
+                command(workdir.path), env=environment, cwd=ROOT, capture_output=True, text=True
+            )
+            assert ended.returncode == 0, ended.stderr
+            assert_same_run(workdir, Workdir(trained.workdir))
+            shutil.rmtree(workdir.path)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def _mount(*arguments):
+    """Mounts a file system, or skips the test where that is not allowed."""
+    mounted = subprocess.run(["mount", *arguments], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"nothing can be mounted ({mounted.stderr.strip()})")
+
+
 def test_a_workdir_that_cannot_be_written(workdir, command, environment):
     shutil.rmtree(workdir.checkpoints / "6")
-    mounted = subprocess.run(
-        ["mount", "--bind", "-o", "ro", workdir.path, workdir.path], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no read-only mount can be made ({mounted.stderr.strip()})")
+    _mount("--bind", "-o", "ro", workdir.path, workdir.path)
     try:
         ended = subprocess.run(
             command(workdir.path), env=environment, cwd=ROOT, capture_output=True, text=True
