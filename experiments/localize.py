@@ -31,7 +31,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from case_jax.data.activitynet import find_sources
 from case_jax.data.feature_files import FeatureFiles, check_shapes, video_length
-from case_jax.data.files import read_json, read_names, write_text_atomically
+from case_jax.data.files import read_json, read_names, write_text_atomically, writing
 from case_jax.data.names import find_name
 from case_jax.data.sources import HDF5, Source, open_source
 from case_jax.errors import InputError
@@ -294,13 +294,11 @@ class _Record:
         row = {"video": name, "changed": changed, "detections": entries}
         rows = [row] if self._size else [self._identity, row]
         lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
-        try:
+        with writing(self._partial):
             self._partial.parent.mkdir(parents=True, exist_ok=True)
             with open(self._partial, "ab") as file:
                 file.truncate(self._size)  # from a torn line on, or all that is of something else
                 file.write(lines)
-        except OSError as error:
-            raise InputError(f"{self._partial}: cannot be written ({error.strerror})") from None
         self._size += len(lines)
 
     def write(self, results: Mapping[str, Sequence[Mapping]]) -> None:

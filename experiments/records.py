@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 from rich.console import Console
 
 from case_jax.checkpoints import CheckpointStore
+from case_jax.data.files import writing
 from case_jax.errors import InputError
 from case_jax.evaluation import Evaluator
 from case_jax.localization.detections import Detections, to_activitynet, write_predictions
@@ -253,7 +254,7 @@ class _Events:
 
         self._event, self._summary = proto.event_pb2.Event, proto.summary_pb2.Summary
         self._folder = workdir.path / "events"
-        with self._writing():
+        with writing(self._folder):
             self._folder.mkdir(exist_ok=True)
             # Readers sort files by name, in which there are seconds; a number sorts those of one second.
             number = f".{len(list(self._folder.iterdir())):06d}"
@@ -279,7 +280,7 @@ class _Events:
 
     def close(self) -> None:
         """Writes what is left."""
-        with self._writing():
+        with writing(self._folder):
             self._writer.close()
 
     def _scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -287,17 +288,10 @@ class _Events:
         self._write(step, summary=self._summary(value=named))
 
     def _write(self, step: int, **content) -> None:
-        with self._writing():
+        with writing(self._folder):
             self._writer.write_event(self._event(step=step, wall_time=time.time(), **content))
 
     def _flush(self) -> None:
-        with self._writing():
+        with writing(self._folder):
             self._writer.flush()
         self._flushed = time.monotonic()
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise InputError(f"{self._folder}: cannot be written ({error.strerror})") from None

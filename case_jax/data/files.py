@@ -1,6 +1,7 @@
 """Reading what users hand over, and writing so that nothing is ever half-written."""
 
 import collections
+import contextlib
 import io
 import json
 import os
@@ -30,6 +31,7 @@ __all__ = [
     "write_atomically",
     "write_features",
     "write_text_atomically",
+    "writing",
 ]
 
 MAX_SECONDS = 1e12  # of any time; far from where differences and ratios of times overflow
@@ -228,25 +230,34 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
         InputError: if the folder cannot be written to.
     """
     path = Path(path)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(beside, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
+            os.replace(beside, path)
+        except BaseException:
+            os.unlink(beside)
+            raise
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """Tells errors of the disk in one line that names ``path``, the file or folder being written.
+
+    Raises:
+        InputError: for an `OSError` in its body.
+    """
+    try:
+        yield
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(beside, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
-        os.replace(beside, path)
-    except BaseException as error:
-        os.unlink(beside)
-        if isinstance(error, OSError):
-            raise InputError(f"{path}: cannot be written ({error.strerror})") from None
-        raise
 
 
 def read_text(path: str | os.PathLike, *, expected: str) -> str:
