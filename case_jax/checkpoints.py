@@ -73,10 +73,8 @@ class CheckpointStore:
         try:
             self.wait()
         finally:
-            try:
+            with self._writing():  # metadata, apart from all else
                 self._manager.close()
-            except Exception as error:  # of metadata, which it writes apart
-                raise self._unwritten(error) from error
 
     def save(self, state: TrainState, *, average: float | None = None) -> None:
         """Saves a state in the background, unless a later one is there already.
@@ -89,14 +87,12 @@ class CheckpointStore:
         Raises:
             InputError: if it, or the one before, could not be written.
         """
-        try:
+        with self._writing():  # this one, or the one before, which it waits for
             self._manager.save(
                 int(state.step),
                 args=ocp.args.StandardSave(_tree(state)),
                 metrics=None if average is None else {"average": average, "step": int(state.step)},
             )
-        except Exception as error:  # of this one, or of the one before, which it waits for
-            raise self._unwritten(error) from error
 
     def wait(self) -> None:
         """Waits until all that was saved is on disk.
@@ -104,15 +100,17 @@ class CheckpointStore:
         Raises:
             InputError: if it could not be written.
         """
-        try:
+        with self._writing():
             self._manager.wait_until_finished()
-        except Exception as error:  # Orbax raises many kinds
-            raise self._unwritten(error) from error
 
-    def _unwritten(self, error: Exception) -> InputError:
-        return InputError(
-            f"{self.folder}: cannot be written ({_reason(error)}); expected a folder with room in it"
-        )
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Orbax raises many kinds
+            raise InputError(
+                f"{self.folder}: cannot be written ({_reason(error)}); expected a folder with room in it"
+            ) from error
 
     @property
     def steps(self) -> list[int]:
