@@ -1,18 +1,16 @@
 """Actions in a user's own videos: features of any length in, labelled times out."""
 
 import collections
-import itertools
 import math
 import numbers
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
 
-from case_jax.data.feature_files import FeatureFiles, read_snippets
-from case_jax.data.files import check_finite
+from case_jax.data.given import Features, GivenVideo, open_video
 from case_jax.data.packed import DTYPES, allocate_rows
 from case_jax.errors import InputError
 from case_jax.localization.detections import Detection, Detections
@@ -22,9 +20,6 @@ from case_jax.training import TrainState
 from case_jax.workdir import RunSettings, Workdir
 
 __all__ = ["Features", "Localizer"]
-
-# What one video may be given as: stream -> (T_v, D), or the streams side by side in one array.
-Features = Mapping[str, Any] | np.ndarray
 
 # Windows that wait for the device, or are on it, while a video is localised: one runs and one waits.
 _AHEAD = 2
@@ -206,7 +201,7 @@ class Localizer:
         """The windows of all videos, each on its way through the device."""
         config, num_snippets = self._config, self._config.num_snippets
         for name, features in videos:
-            opened = _open(features, self.stream_widths, name)
+            opened = open_video(features, self.stream_widths, name)
             num_windows = -(-opened.length // self.window)
             video = _Video(
                 np.empty((num_windows * num_snippets, len(self.classes)), np.float32),
@@ -289,82 +284,6 @@ class _Window(NamedTuple):
         return self.video
 
 
-class _Opened(NamedTuple):
-    """A video whose shapes are right."""
-
-    length: int  # T_v
-    read: Callable[
-        [int, int], dict[str, np.ndarray]
-    ]  # first snippet, end -> stream -> (R, D) float32, finite
-
-
-def _open(features: Features, widths: Mapping[str, int], name: str) -> _Opened:
-    """Checks the shapes of a video that messages call ``name``."""
-    arrays: Mapping[str, Any]
-    if isinstance(features, FeatureFiles):
-        arrays, names = features, {stream: str(source) for stream, source in features.sources.items()}
-    elif isinstance(features, Mapping):
-        arrays, names = features, {stream: f"{name}[{stream!r}]" for stream in widths}
-    else:
-        array = _as_array(features, sum(widths.values()), widths, name)
-
-        def divide(begin: int, end: int) -> dict[str, np.ndarray]:
-            together = _read(array, begin, end, name)
-            parts = np.split(together, [*itertools.accumulate(widths.values())][:-1], axis=1)
-            return dict(zip(widths, parts))
-
-        return _Opened(len(array), divide)
-
-    for stream in widths:
-        if stream not in arrays:
-            raise InputError(f"{name}: has no stream {stream!r}; expected {', '.join(widths)}")
-    opened = {
-        stream: _as_array(arrays[stream], width, {stream: width}, names[stream])
-        for stream, width in widths.items()
-    }
-    first = next(iter(opened))
-    length = len(opened[first])
-    for stream, array in opened.items():
-        if len(array) != length:
-            raise InputError(
-                f"{names[stream]}: has {len(array)} snippets; expected {length} as in {names[first]}"
-            )
-
-    def read(begin: int, end: int) -> dict[str, np.ndarray]:
-        if isinstance(features, FeatureFiles):
-            # Opened again each time, so that no map of a long file holds on to what was read.
-            return {stream: read_snippets(features, stream, np.arange(begin, end)) for stream in widths}
-        return {stream: _read(array, begin, end, names[stream]) for stream, array in opened.items()}
-
-    return _Opened(length, read)
-
-
-def _as_array(array: Any, width: int, widths: Mapping[str, int], name: str) -> Any:
-    """Something with the shape (T_v, ``width``) and a dtype of real numbers, as it is if it has them."""
-    if not (isinstance(getattr(array, "dtype", None), np.dtype) and hasattr(array, "__getitem__")):
-        try:
-            array = np.asarray(array)
-        except (ValueError, TypeError):
-            raise InputError(f"{name}: is no array; expected (snippets, {width}) numbers") from None
-    if array.dtype.kind not in "fiu" and array.dtype != DTYPES["bfloat16"]:
-        raise InputError(f"{name}: holds {array.dtype} values; expected (snippets, {width}) numbers")
-    if len(array.shape) != 2 or not array.shape[0]:
-        raise InputError(f"{name}: has shape {tuple(array.shape)}; expected (snippets, {width})")
-    if array.shape[1] != width:
-        together = " and ".join(f"{stream} ({d})" for stream, d in widths.items())
-        expected = f"{width} as in training" if len(widths) == 1 else f"{width}, {together} side by side"
-        raise InputError(f"{name}: has {array.shape[1]} channels; expected {expected}")
-    return array
-
-
-def _read(array: Any, begin: int, end: int, name: str) -> np.ndarray:
-    """(end - begin, D) float32 rows of an array, if they are finite."""
-    with np.errstate(over="ignore"):  # an overflow shows as infinite below
-        values = np.asarray(array[begin:end]).astype(np.float32, copy=False)
-    check_finite(values, name, range(begin, end))
-    return values
-
-
 def _sample(length: int, index: int, num_windows: int, num_snippets: int) -> tuple[np.ndarray, np.ndarray]:
     """The distinct snippets of one of a video's windows, and which of them its T samples are, (T,) int32."""
     samples = np.arange(index * num_snippets, (index + 1) * num_snippets, dtype=np.int64)
@@ -374,7 +293,7 @@ def _sample(length: int, index: int, num_windows: int, num_snippets: int) -> tup
 
 
 def _read_window(
-    video: _Opened, distinct: np.ndarray, begin: int, end: int, *, at_once: int
+    video: GivenVideo, distinct: np.ndarray, begin: int, end: int, *, at_once: int
 ) -> dict[str, np.ndarray]:
     """Reads, and so checks, all snippets of a window, and keeps the sampled ones: stream -> (R, D)."""
     end = max(end, distinct[-1] + 1)  # of a repeated snippet, a sample may be in the window before its own
