@@ -161,8 +161,8 @@ def hold_out(dataset: Dataset, groups: Sequence[str], part: int, num_parts: int)
         >>> whole = Dataset(DatasetInfo(("Jump",)), train, Split("test", ()))
         >>> for part in range(2):
         ...     print([video.name for video in hold_out(whole, ["ann", "ann", "bob"], part, 2).test.videos])
-        ['bob_1']
         ['ann_1', 'ann_2']
+        ['bob_1']
     """
     order = np.random.default_rng(0).permutation(sorted(set(groups)))
     held = set(order[part::num_parts].tolist())
