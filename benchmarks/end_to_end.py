@@ -24,10 +24,11 @@ from benchmarks import harness, plain_loops
 from benchmarks.thumos_shape import make_dataset, scored_videos
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import as_entries
-from case_jax.data.thumos import THUMOS14
-from case_jax.workdir import RunSettings, Workdir
+from case_jax.data.info import THUMOS14
+from case_jax.runs.settings import RunSettings
+from case_jax.runs.train import Run, train
+from case_jax.runs.workdir import Workdir
 from experiments import cli, hardware
-from experiments.train import Run, train
 
 flags.DEFINE_float("fraction", 1.0, "of 3,600 steps and 72 evaluations", lower_bound=1e-4, upper_bound=1.0)
 flags.DEFINE_integer("eval_every", 50, "steps between evaluations", lower_bound=1)

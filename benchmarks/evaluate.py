@@ -13,11 +13,11 @@ from benchmarks import harness, plain_loops
 from benchmarks.thumos_shape import scored_videos
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import as_entries
-from case_jax.data.thumos import THUMOS14
-from case_jax.localization.detection_map import detection_map
+from case_jax.data.info import THUMOS14
+from case_jax.evaluation.matching import detected_segments, make_segments
+from case_jax.evaluation.mean_average_precision import detection_map
+from case_jax.localization.detect import localize_video
 from case_jax.localization.detections import to_activitynet
-from case_jax.localization.localize import localize_video
-from case_jax.localization.matching import detected_segments, make_segments
 from experiments import cli
 
 flags.DEFINE_integer("repeats", 3, "timed runs of each", lower_bound=1)

@@ -23,7 +23,9 @@ from case_jax.data.activitynet import load_activitynet
 from case_jax.data.dataset import Dataset
 from case_jax.data.feature_files import video_length
 from case_jax.data.host_batches import HostBatches, host_batches
-from case_jax.training import TrainingSet, TrainState, create_train_state, train_chunk, train_step
+from case_jax.training.loop import TrainingSet, train_chunk
+from case_jax.training.state import TrainState, create_train_state
+from case_jax.training.step import train_step
 from experiments import cli
 
 flags.DEFINE_string("folder", None, "where the features are kept; default a temporary folder")

@@ -19,13 +19,14 @@ from benchmarks import harness
 from benchmarks.thumos_shape import scored_videos
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import Dataset, Split, Video
-from case_jax.data.thumos import THUMOS14
-from case_jax.inference import VideoScores
-from case_jax.localization.detection_map import detection_map
-from case_jax.localization.localize import localize_video
-from case_jax.localization.matching import detected_segments, make_segments
-from case_jax.report.html import write_report
-from case_jax.workdir import RunSettings, Workdir
+from case_jax.data.info import THUMOS14
+from case_jax.evaluation.matching import detected_segments, make_segments
+from case_jax.evaluation.mean_average_precision import detection_map
+from case_jax.localization.detect import localize_video
+from case_jax.method.scores import VideoScores
+from case_jax.report.page import write_report
+from case_jax.runs.settings import RunSettings
+from case_jax.runs.workdir import Workdir
 from experiments import cli
 
 flags.DEFINE_integer("repeats", 5, "timed runs of each", lower_bound=1)

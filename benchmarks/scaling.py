@@ -15,11 +15,12 @@ from absl import flags
 
 from benchmarks import harness
 from benchmarks.thumos_shape import scored_videos
-from case_jax import parallel, sinkhorn
+from case_jax import sinkhorn
 from case_jax.config import CaseConfig
 from case_jax.data.packed import pack
-from case_jax.localization.localize import localize_videos
-from case_jax.training import TrainingSet, create_train_state, train_chunk
+from case_jax.localization.detect import localize_videos
+from case_jax.training.loop import TrainingSet, parallel, train_chunk
+from case_jax.training.state import create_train_state
 from experiments import cli
 
 flags.DEFINE_integer("repeats", 5, "timed runs of each", lower_bound=1)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from case_jax.data.dataset import Annotation, Dataset, Split, Video
+from case_jax.data.info import THUMOS14
 from case_jax.data.packed import PackedFeatures, allocate_rows, first_rows
-from case_jax.data.thumos import THUMOS14
 
 __all__ = ["ScoredVideo", "make_dataset", "scored_videos"]
 

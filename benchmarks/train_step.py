@@ -19,7 +19,9 @@ from benchmarks import harness
 from case_jax.config import CaseConfig
 from case_jax.data.packed import pack
 from case_jax.errors import InputError
-from case_jax.training import TrainingSet, create_train_state, fit, train_chunk, train_step
+from case_jax.training.loop import TrainingSet, fit, train_chunk
+from case_jax.training.state import create_train_state
+from case_jax.training.step import train_step
 from experiments import cli
 
 flags.DEFINE_integer("repeats", 7, "timed runs of each", lower_bound=1)

@@ -12,20 +12,21 @@ __version__ = "0.1.0"
 
 _HOME = {  # public name -> the module that defines it
     "CaseConfig": "config",
-    "CaseNetwork": "model",
+    "CaseNetwork": "method.network",
     "Detection": "localization.detections",
+    "Evaluator": "evaluator",
     "InputError": "errors",
     "Localizer": "localizer",
     "SinkhornResult": "sinkhorn",
-    "TrainState": "training",
-    "create_train_state": "training",
-    "fit": "training",
+    "TrainState": "training.state",
+    "create_train_state": "training.state",
+    "fit": "training.loop",
     "gaussian_rank_prior": "sinkhorn",
-    "load_dataset": "data.thumos",
-    "score_videos": "inference",
+    "load_dataset": "data.load",
+    "score_videos": "method.scores",
     "sinkhorn": "sinkhorn",
     "sinkhorn_with_error": "sinkhorn",
-    "train_step": "training",
+    "train_step": "training.step",
 }
 
 __all__ = sorted(_HOME)

@@ -13,11 +13,12 @@ import numpy as np
 from case_jax.data.given import Features, GivenVideo, open_video
 from case_jax.data.packed import DTYPES, allocate_rows
 from case_jax.errors import InputError
+from case_jax.localization.detect import localize_windows
 from case_jax.localization.detections import Detection, Detections
-from case_jax.localization.localize import localize_windows
-from case_jax.scoring import default_foreground, score_window
-from case_jax.training import TrainState
-from case_jax.workdir import RunSettings, Workdir
+from case_jax.method.scores import default_foreground, score_window
+from case_jax.runs.settings import RunSettings
+from case_jax.runs.workdir import Workdir
+from case_jax.training.state import TrainState
 
 __all__ = ["Features", "Localizer"]
 

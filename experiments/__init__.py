@@ -3,6 +3,6 @@
 import sys
 
 if sys.argv[:1] == ["-m"]:  # `python -m experiments...` is still importing: Ctrl-C is answered as later
-    from experiments.interruption import end_on_signals
+    from case_jax.runs.signals import end_on_signals
 
     end_on_signals()

@@ -1,13 +1,6 @@
-"""Trains and evaluates CASE on ActivityNet v1.2 or v1.3, from the files as they are found.
+"""Trains and evaluates CASE on ActivityNet v1.2 or v1.3, from the files as they are found. The command `case-jax train`."""
 
-python -m experiments.activitynet --flagfile=experiments/flags/activitynet13.flags --data_dir=D --workdir=W
-
-The same flags and the same workdir as `experiments.thumos`; `case_jax/data/activitynet.py` tells the forms
-that annotations and features may have.
-"""
-
-from experiments import cli
-from experiments.thumos import main
+from case_jax.commands import cli, train
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(train)

@@ -1,63 +1,6 @@
-"""Looks at a data set before anyone trains on it.
+"""Looks at a data set before anyone trains on it. The command `case-jax check`."""
 
-python -m experiments.check_data --flagfile=experiments/flags/activitynet12.flags --data_dir=D
-
-The exit status is 1 if training would refuse the data set. Flags of training may be given, so that its
-flagfiles can be; they are not looked at.
-"""
-
-import json
-import sys
-
-from absl import flags
-from rich.console import Console
-from rich.progress import track
-
-from case_jax.data.doctor import Diagnosis, diagnose
-from case_jax.report.tables import format_table
-from experiments import cli, hardware, inputs
-
-flags.DEFINE_boolean("values", True, "read all features, to find values that are not finite")
-flags.DEFINE_boolean("json", False, "print one JSON object in place of the table")
-inputs.define_flags(num_seeds=1)
-hardware.define_flags()
-cli.define_config_flags()
-FLAGS = flags.FLAGS
-
-
-def main() -> None:
-    data_dir = cli.require("data_dir", "a data set's folder")
-    console = Console(stderr=True, soft_wrap=True)
-
-    def progress(videos):
-        videos = list(videos)
-        return track(
-            videos, "reading features", console=console, disable=not console.is_terminal, transient=True
-        )
-
-    result = diagnose(data_dir, values=FLAGS.values, progress=progress)
-    print(json.dumps(_as_json(result)) if FLAGS.json else _as_text(result))
-    if result.refused:
-        sys.exit(1)
-
-
-def _as_text(result: Diagnosis) -> str:
-    rows = [["looked for", "train", "test", "what is done about it"]]
-    for f in result.findings:
-        rows.append([f.what, f"{f.counts['train']:,}", f"{f.counts['test']:,}", f.then if f.total else ""])
-    examples = [f"{f.what}: for example {f.example}" for f in result.findings if f.total]
-    verdict = "training would refuse this data set" if result.refused else "this data set can be trained on"
-    parts = ["\n".join(result.facts), format_table(rows, left=(0, 3)), "\n".join(examples), verdict]
-    return "\n\n".join(part for part in parts if part)
-
-
-def _as_json(result: Diagnosis) -> dict:
-    return {
-        "facts": list(result.facts),
-        "findings": [finding._asdict() for finding in result.findings],
-        "refused": result.refused,
-    }
-
+from case_jax.commands import cli, check
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(check)

@@ -1,42 +1,6 @@
-"""Writes the embedded synthetic data set to disk, in the THUMOS14 layout or ActivityNet's.
+"""Writes the embedded synthetic data set to disk. The command `case-jax synthesize`."""
 
-python -m experiments.synthesize --output=D
-"""
-
-import dataclasses
-
-from absl import flags
-
-from case_jax.data.activitynet import write_activitynet
-from case_jax.data.synthetic import WORLDS, SyntheticSpec, make_synthetic_dataset
-from case_jax.data.thumos import write_dataset
-from experiments import cli
-
-flags.DEFINE_string("output", None, "folder to write")
-flags.DEFINE_enum("layout", "thumos14", ["thumos14", "activitynet"], "how to lay the files out")
-flags.DEFINE_enum(
-    "world",
-    "default",
-    list(WORLDS),
-    "the embedded one; hard: classes more alike in more noise; long: actions of up to 40 snippets",
-)
-flags.DEFINE_integer("seed", 0, "everything follows from it", lower_bound=0)
-flags.DEFINE_integer("num_train", SyntheticSpec.num_train, "training videos", lower_bound=1)
-flags.DEFINE_integer("num_test", SyntheticSpec.num_test, "test videos", lower_bound=1)
-FLAGS = flags.FLAGS
-
-
-def main() -> None:
-    output = cli.require("output", "a folder to write")
-    spec = dataclasses.replace(WORLDS[FLAGS.world], num_train=FLAGS.num_train, num_test=FLAGS.num_test)
-    dataset = make_synthetic_dataset(FLAGS.seed, spec)
-    write = write_dataset if FLAGS.layout == "thumos14" else write_activitynet
-    write(dataset, output)
-    print(
-        f"{len(dataset.train.videos)} training and {len(dataset.test.videos)} test videos of synthetic "
-        f"features (no real video): {output}"
-    )
-
+from case_jax.commands import cli, synthesize
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(synthesize)

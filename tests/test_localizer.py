@@ -8,22 +8,24 @@ import pytest
 
 import case_jax
 from case_jax import localizer as module
-from case_jax.checkpoints import CheckpointStore, params_from_published
 from case_jax.config import CaseConfig
-from case_jax.data.dataset import DatasetInfo, Video
+from case_jax.data.dataset import Video
 from case_jax.data.feature_files import FeatureFiles
-from case_jax.data.sources import Source
+from case_jax.data.formats import Source
+from case_jax.data.info import DatasetInfo
+from case_jax.data.torch_files import read_state_dict
 from case_jax.errors import InputError
-from case_jax.evaluation import detect
-from case_jax.inference import score_videos
-from case_jax.localization import localize
+from case_jax.evaluator import detect
+from case_jax.localization import detect as localize
+from case_jax.localization.detect import localize_video, localize_windows
 from case_jax.localization.detections import Detection, Detections
-from case_jax.localization.localize import localize_video, localize_windows
 from case_jax.localizer import Localizer
-from case_jax.scoring import score_window
-from case_jax.torch_files import read_state_dict
-from case_jax.training import create_train_state
-from case_jax.workdir import RunSettings, Workdir
+from case_jax.method.scores import score_videos, score_window
+from case_jax.runs.checkpoints import CheckpointStore
+from case_jax.runs.published import params_from_published
+from case_jax.runs.settings import RunSettings
+from case_jax.runs.workdir import Workdir
+from case_jax.training.state import create_train_state
 
 SNIPPETS, WIDTHS = 16, {"rgb": 6, "flow": 4}
 CONFIG = CaseConfig(num_snippets=SNIPPETS, hidden_dim=8, num_clusters=4)

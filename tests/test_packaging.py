@@ -27,9 +27,9 @@ from case_jax import Localizer, sinkhorn
 import case_jax
 from case_jax.config import CaseConfig
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
-from case_jax.evaluation import Evaluator
-from case_jax.report.html import write_report
-from case_jax.workdir import RunSettings, Workdir
+from case_jax.evaluator import Evaluator
+from case_jax.report.page import write_report
+from case_jax.runs.workdir import RunSettings, Workdir
 
 dataset = make_synthetic_dataset(0, SyntheticSpec(num_train=2, num_test=2, num_classes=2, width=4))
 config = CaseConfig(num_snippets=16, batch_size=2, hidden_dim=4, num_clusters=2, num_steps=1)

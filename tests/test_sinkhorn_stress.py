@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from case_jax import gaussian_rank_prior, labeling, losses, sinkhorn, sinkhorn_with_error
+from case_jax import gaussian_rank_prior, sinkhorn, sinkhorn_with_error
 from case_jax.config import CaseConfig
-from case_jax.objective import joint_loss
+from case_jax.method import labels as labeling
+from case_jax.method import losses
+from case_jax.method.objective import joint_loss
 from case_jax.sinkhorn import log_gaussian_rank_prior
-from case_jax.training import create_train_state
+from case_jax.training.state import create_train_state
 
 EPSILONS = (1e-3, 0.05, 0.5, 30.0, 1e3)
 # One compiled program each: shape, dtype of the logits, iterations.
@@ -414,7 +416,7 @@ def label_snippets(logits, foreground, clusters, epsilon, sigma, hard):
     """What training does with Q^S: its loss, and the gradient of it with the labels made inside."""
 
     def loss(logits):
-        labels = labeling.snippet_cluster_labels(
+        labels = labeling.label_snippets(
             logits, foreground, clusters, epsilon=epsilon, sigma=sigma, hard=hard
         )
         return losses.clustering_loss(logits.astype(jnp.float32), labels.plan), labels
@@ -456,7 +458,7 @@ def test_cluster_labels_and_their_loss_at_every_corner():
     @functools.partial(jax.vmap, in_axes=(0, 0, 0))
     def label(logits, share, epsilon):
         def loss(logits, share):
-            labels = labeling.cluster_labels(logits, share, epsilon=epsilon)
+            labels = labeling.label_clusters(logits, share, epsilon=epsilon)
             return losses.cluster_classification_loss(logits, labels.plan), labels
 
         return jax.grad(loss, argnums=(0, 1), has_aux=True)(logits, share)

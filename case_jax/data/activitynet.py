@@ -29,12 +29,12 @@ from typing import NamedTuple
 import numpy as np
 
 from case_jax.data.annotations import AnnotatedVideo, read_ground_truth
-from case_jax.data.dataset import Dataset, DatasetInfo, Split, Video
+from case_jax.data.dataset import Dataset, Split, Video
 from case_jax.data.feature_files import Widths, check_shapes, read_packed
 from case_jax.data.files import read_json, read_names, write_features, write_text_atomically
+from case_jax.data.formats import HDF5, Source, hdf5_keys, open_source
+from case_jax.data.info import DatasetInfo, read_info
 from case_jax.data.names import find_name
-from case_jax.data.sources import HDF5, Source, hdf5_keys, open_source
-from case_jax.data.thumos import read_info
 from case_jax.errors import InputError
 
 __all__ = ["Found", "find_dataset", "find_sources", "load_activitynet", "write_activitynet"]

@@ -7,29 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from case_jax.data.feature_files import video_length
+from case_jax.data.info import DatasetInfo
 from case_jax.data.packed import DTYPES, PackedFeatures, pack
 
-__all__ = ["Annotation", "Dataset", "DatasetInfo", "Split", "Video", "as_entries", "hold_out", "in_action"]
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetInfo:
-    """The facts of a data set that its arrays do not tell."""
-
-    classes: tuple[str, ...]
-    streams: tuple[str, ...] = ("rgb", "flow")
-    frames_per_second: float = 25.0
-    frames_per_snippet: float = 16.0  # distance between the starts of consecutive snippets
-    train_subset: str = "train"  # name in gt.json of the videos that train
-    test_subset: str = "test"
-    # Every video's features were rescaled to some number of snippets, which together last as long as it does;
-    # frames then say nothing.
-    rescaled: bool = False
-
-    @property
-    def seconds_per_snippet(self) -> float:
-        """Snippet t starts at t times this, unless features are rescaled."""
-        return self.frames_per_snippet / self.frames_per_second
+__all__ = ["Annotation", "Dataset", "Split", "Video", "as_entries", "hold_out", "in_action"]
 
 
 class Annotation(NamedTuple):
@@ -123,7 +104,7 @@ class Split:
         }
 
     def ground_truth(self) -> dict[str, list[dict]]:
-        """Video name -> [{"label", "segment"}], as `case_jax.localization.detection_map` takes it."""
+        """Video name -> [{"label", "segment"}], as `case_jax.evaluation.mean_average_precision` takes it."""
         return {video.name: as_entries(video.annotations) for video in self.videos}
 
 

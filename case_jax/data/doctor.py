@@ -10,11 +10,11 @@ import numpy as np
 
 from case_jax.data.activitynet import find_dataset
 from case_jax.data.annotations import AnnotatedVideo, read_ground_truth
-from case_jax.data.dataset import DatasetInfo
 from case_jax.data.files import read_names
+from case_jax.data.formats import Source, open_source
+from case_jax.data.info import DatasetInfo, read_info
 from case_jax.data.names import find_name
-from case_jax.data.sources import Source, open_source
-from case_jax.data.thumos import is_thumos_layout, read_info
+from case_jax.data.thumos import is_thumos_layout
 from case_jax.errors import InputError
 
 __all__ = ["Diagnosis", "Finding", "diagnose"]

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from case_jax.data.files import check_finite
+from case_jax.data.formats import Source, open_source, read_source, select_columns
 from case_jax.data.packed import DTYPES, PackedFeatures, allocate_rows, first_rows
-from case_jax.data.sources import Source, open_source, read_source, select_columns
 from case_jax.errors import InputError
 
 __all__ = [

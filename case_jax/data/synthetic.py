@@ -19,7 +19,8 @@ import dataclasses
 
 import numpy as np
 
-from case_jax.data.dataset import Annotation, Dataset, DatasetInfo, Split, Video
+from case_jax.data.dataset import Annotation, Dataset, Split, Video
+from case_jax.data.info import DatasetInfo
 
 __all__ = ["WORLDS", "SyntheticSpec", "make_synthetic_dataset"]
 

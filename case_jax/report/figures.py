@@ -12,9 +12,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from case_jax.data.dataset import DatasetInfo, Video
+from case_jax.data.dataset import Video
 from case_jax.data.files import write_atomically, write_text_atomically
-from case_jax.inference import VideoScores
+from case_jax.data.info import DatasetInfo
+from case_jax.method.scores import VideoScores
 
 __all__ = [
     "BLUE",
@@ -102,9 +103,11 @@ def timeline(
 
     seconds = (np.arange(len(scores.attention)) + 0.5) * duration / len(scores.attention)
     above.plot(seconds, scores.attention, color=BLUE, linestyle="--", label="$P^A$ attention")
-    if scores.mixed is not None:
-        above.plot(seconds, scores.transformed, color=ORANGE, linestyle=":", label="$P^T$ clusters")
-        above.plot(seconds, scores.mixed, color="black", linewidth=1.6, label="$P^M$ both")
+    if scores.mixed_foreground is not None:
+        above.plot(
+            seconds, scores.transformed_foreground, color=ORANGE, linestyle=":", label="$P^T$ clusters"
+        )
+        above.plot(seconds, scores.mixed_foreground, color="black", linewidth=1.6, label="$P^M$ both")
     above.set(ylabel="foreground", ylim=(-0.03, 1.03))
     above.set_title(video.name, loc="left", fontsize=9, parse_math=False)
     above.legend(frameon=False, fontsize=8, ncols=3, loc="upper right", bbox_to_anchor=(1, 1.22))

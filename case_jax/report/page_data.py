@@ -13,9 +13,10 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from case_jax.data.dataset import DatasetInfo, Video, in_action
-from case_jax.inference import VideoScores
+from case_jax.data.dataset import Video, in_action
+from case_jax.data.info import DatasetInfo
 from case_jax.localization.detections import Detections
+from case_jax.method.scores import VideoScores
 
 __all__ = ["MAX_BYTES", "MAX_CLASSES", "Cluster", "clusters", "curves", "videos"]
 
@@ -175,8 +176,8 @@ def _video(
     others = dict.fromkeys([label for label, *_ in segments] + np.argsort(-scores.video[row]).tolist())
     classes = (annotated + [c for c in others if c not in annotated])[: max(MAX_CLASSES, len(annotated))]
     tracks = [scores.attention[row]]
-    if scores.transformed is not None and scores.mixed is not None:
-        tracks += [scores.transformed[row], scores.mixed[row]]
+    if scores.transformed_foreground is not None and scores.mixed_foreground is not None:
+        tracks += [scores.transformed_foreground[row], scores.mixed_foreground[row]]
     rows = [_as_bytes(track) for track in tracks]
     if scores.clusters is not None:
         likely = np.argmax(scores.clusters[row], axis=-1)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from case_jax.localization.detection_map import DetectionMap, average_over
+from case_jax.evaluation.mean_average_precision import DetectionMap, average_over
 
 __all__ = ["format_table", "map_rows", "map_table", "per_class_rows", "per_class_table", "seeds_table"]
 

@@ -14,12 +14,13 @@ from rich.console import Console
 
 from case_jax.config import CaseConfig
 from case_jax.errors import InputError
-from case_jax.workdir import RunSettings, Workdir
+from case_jax.runs.settings import RunSettings
+from case_jax.runs.train import Hardware
+from case_jax.runs.workdir import Workdir
 from experiments import cli, hardware, inputs
 from experiments.ablations import holdout
 from experiments.ablations.runs import Laboratory
 from experiments.ablations.variants import SET_HERE
-from experiments.train import Hardware
 
 # In the order in which all of them are made. What makes them is imported late: it needs the extra 'plots'.
 WANTED = {

@@ -10,8 +10,8 @@ import numpy as np
 from case_jax.data.dataset import Dataset, in_action
 from case_jax.data.samplers import uniform_indices
 from case_jax.errors import InputError
-from case_jax.inference import VideoScores
-from case_jax.report.ablation_figures import GalleryRow, Member
+from case_jax.method.scores import VideoScores
+from experiments.ablations.drawing import GalleryRow, Member
 
 __all__ = ["Frames", "gallery"]
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from case_jax.data.dataset import Dataset, in_action
 from case_jax.data.samplers import uniform_indices
-from case_jax.training import TrainState
+from case_jax.training.state import TrainState
 from experiments.ablations.runs import Laboratory
 
 __all__ = ["area_under_curve", "diagnose", "sampled_truth"]
@@ -36,7 +36,7 @@ def diagnose(lab: Laboratory, state: TrainState) -> dict[str, float]:
             for weights in (None, truth.reshape(-1))
         )
         found |= {
-            "AUC P^T": 100 * area_under_curve(np.asarray(scores.transformed), truth),
+            "AUC P^T": 100 * area_under_curve(np.asarray(scores.transformed_foreground), truth),
             "purity": 100 * float(np.maximum(inside, sizes - inside).sum() / truth.size),
             "called": float((np.asarray(state.cluster_labels)[:, 0] > 0.5).sum()),
             "are": float((2 * inside > sizes).sum()),

@@ -9,8 +9,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from case_jax.data.dataset import Dataset, in_action
 from case_jax.data.feature_files import read_snippets
-from case_jax.report.ablation_figures import EmbeddingPanel
-from case_jax.training import TrainState
+from case_jax.training.state import TrainState
+from experiments.ablations.drawing import EmbeddingPanel
 
 __all__ = ["agreement", "draw_snippets", "maps"]
 

@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 
 from case_jax.data.dataset import Dataset
 from case_jax.errors import InputError
-from case_jax.localization.detection_map import detection_map
+from case_jax.evaluation.matching import make_segments
+from case_jax.evaluation.mean_average_precision import detection_map
 from case_jax.localization.detections import to_activitynet
-from case_jax.localization.matching import make_segments
-from case_jax.report.ablation_figures import cluster_gallery, embedding_maps, spread_curves
-from case_jax.report.comparison import Cell, Column, Comparison, Row, as_text, write_table
 from case_jax.report.figures import save_figure, timeline, timeline_height
 from experiments.ablations import clusters, embeddings
+from experiments.ablations.comparison import Cell, Column, Comparison, Row, as_text, write_table
+from experiments.ablations.drawing import cluster_gallery, embedding_maps, spread_curves
 from experiments.ablations.runs import Laboratory
 from experiments.ablations.tables import MapRow, averages, claim, compare, seeds
 from experiments.ablations.variants import BASELINE, CLUSTERS, FULL, NO_PRIOR, WITH_CCC, of_clusters

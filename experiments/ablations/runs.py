@@ -11,17 +11,19 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from rich.console import Console
 
-from case_jax.checkpoints import CheckpointStore
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import Dataset
 from case_jax.data.feature_files import read_snippets
 from case_jax.data.files import read_json, write_text_atomically
 from case_jax.errors import InputError
-from case_jax.evaluation import Evaluator
-from case_jax.training import NonFiniteLossError, TrainState
-from case_jax.workdir import RunSettings, Workdir
+from case_jax.evaluator import Evaluator
+from case_jax.runs.checkpoints import CheckpointStore
+from case_jax.runs.settings import RunSettings
+from case_jax.runs.train import Hardware, Run, train
+from case_jax.runs.workdir import Workdir
+from case_jax.training.loop import NonFiniteLossError
+from case_jax.training.state import TrainState
 from experiments.ablations.variants import Variant
-from experiments.train import Hardware, Run, train
 
 __all__ = ["Evaluated", "Laboratory", "fingerprint", "run_name"]
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from case_jax.report.ablation_figures import spread_curves
-from case_jax.report.comparison import Cell, Claim, Column, Comparison, Row
+from experiments.ablations.comparison import Cell, Claim, Column, Comparison, Row
 from experiments.ablations.diagnosis import diagnose
+from experiments.ablations.drawing import spread_curves
 from experiments.ablations.figures import Item
 from experiments.ablations.runs import Laboratory
 from experiments.ablations.tables import MapRow, average_column, averages, compare, notes

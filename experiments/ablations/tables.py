@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from case_jax.model import count_macs, count_parameters
-from case_jax.report.comparison import Cell, Claim, Column, Comparison, Row
+from case_jax.method.network import count_macs, count_parameters
+from experiments.ablations.comparison import Cell, Claim, Column, Comparison, Row
 from experiments.ablations.runs import Evaluated, Laboratory, Which
 from experiments.ablations.variants import (
     BASELINE,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from case_jax.inference import Foreground
+from case_jax.method.scores import Foreground
 
 __all__ = [
     "BASELINE",

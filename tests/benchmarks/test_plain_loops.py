@@ -5,10 +5,10 @@ from benchmarks import plain_loops
 from benchmarks.thumos_shape import make_dataset, scored_videos
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import as_entries
-from case_jax.data.thumos import THUMOS14
-from case_jax.localization.detection_map import detection_map
-from case_jax.localization.localize import localize_video
-from case_jax.localization.matching import make_segments
+from case_jax.data.info import THUMOS14
+from case_jax.evaluation.matching import make_segments
+from case_jax.evaluation.mean_average_precision import detection_map
+from case_jax.localization.detect import localize_video
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from case_jax.config import CaseConfig
-from case_jax.inference import score_videos
-from case_jax.training import create_train_state, train_step
+from case_jax.method.scores import score_videos
+from case_jax.training.state import create_train_state
+from case_jax.training.step import train_step
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra 'bench')")
 

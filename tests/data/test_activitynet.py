@@ -6,7 +6,7 @@ import pytest
 
 from case_jax.data.activitynet import find_sources, load_activitynet
 from case_jax.data.doctor import diagnose
-from case_jax.data.sources import Source
+from case_jax.data.formats import Source
 from case_jax.data.thumos import is_thumos_layout
 from case_jax.errors import InputError
 

@@ -4,7 +4,7 @@ import pytest
 
 from case_jax.data.annotations import AnnotatedVideo, read_ground_truth, read_intervals, subset_of
 from case_jax.data.dataset import Annotation
-from case_jax.data.thumos import THUMOS14
+from case_jax.data.info import THUMOS14
 from case_jax.errors import InputError
 
 

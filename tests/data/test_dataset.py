@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from case_jax.data.dataset import Dataset, DatasetInfo, Split, Video, hold_out
+from case_jax.data.dataset import Dataset, Split, Video, hold_out
+from case_jax.data.info import DatasetInfo
 
 
 @given(st.lists(st.sampled_from("abcdefg"), min_size=3, max_size=30), st.integers(2, 7))

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from case_jax.data.feature_files import FeatureFiles, find_features, read_packed, read_snippets
-from case_jax.data.sources import Source
+from case_jax.data.formats import Source
+from case_jax.data.load import load_dataset
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
-from case_jax.data.thumos import load_dataset, write_dataset
+from case_jax.data.thumos import write_dataset
 from case_jax.errors import InputError
 
 LENGTHS, WIDTHS = (6, 1, 9), {"rgb": 5, "flow": 3}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from case_jax.data.files import read_json, read_names, write_text_atomically
-from case_jax.data.sources import Source, read_source
+from case_jax.data.formats import Source, read_source
 from case_jax.errors import InputError
 
 FEATURES = "expected a .npy file with a (snippets, channels) array of numbers"

@@ -8,10 +8,11 @@ import pytest
 from absl import flags
 
 from case_jax.data.host_batches import HostBatches, host_batches
+from case_jax.data.load import load_dataset
 from case_jax.data.packed import pack
 from case_jax.data.samplers import gather_batch, plan_batch
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
-from case_jax.data.thumos import load_dataset, write_dataset
+from case_jax.data.thumos import write_dataset
 from case_jax.errors import InputError
 
 STREAMS, BATCH, SNIPPETS = ("rgb", "flow"), 4, 30

@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 
 from case_jax.data.feature_files import find_features
-from case_jax.data.sources import Source
+from case_jax.data.formats import Source
+from case_jax.data.info import THUMOS14, read_info
+from case_jax.data.load import load_dataset
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
-from case_jax.data.thumos import (
-    THUMOS14,
-    load_dataset,
-    read_info,
-    write_dataset,
-)
+from case_jax.data.thumos import write_dataset
 from case_jax.errors import InputError
 
 ROOT = Path(__file__).parents[2]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from benchmarks.activitynet_shape import write_activitynet_shape
-from case_jax import evaluation
+from case_jax import evaluator as evaluation
 from case_jax.data.activitynet import load_activitynet
-from case_jax.evaluation import Evaluator
-from case_jax.workdir import Workdir
+from case_jax.evaluator import Evaluator
+from case_jax.runs.workdir import Workdir
 from tests.conftest import ROOT
 from tests.experiments.conftest import SMALL
 

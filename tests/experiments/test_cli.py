@@ -134,7 +134,7 @@ def _script(*statements, flags=()):
         "from case_jax.config import CaseConfig",
         "from case_jax.errors import InputError",
         "from experiments import cli",
-        "from experiments.interruption import Interrupted",
+        "from case_jax.runs.signals import Interrupted",
     ]
     program = "\n".join([*imports, *statements])
     return subprocess.run(

@@ -5,8 +5,8 @@ import jax
 import numpy as np
 import pytest
 
-from case_jax.torch_files import read_state_dict
-from case_jax.workdir import Workdir
+from case_jax.data.torch_files import read_state_dict
+from case_jax.runs.workdir import Workdir
 from tests.conftest import ROOT
 
 INERTIAL = f"--flagfile={ROOT / 'experiments' / 'flags' / 'inertial.flags'}"

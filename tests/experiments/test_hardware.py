@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from case_jax.workdir import Workdir
+from case_jax.runs.workdir import Workdir
 from tests.conftest import ROOT
 from tests.experiments.conftest import FILES, SMALL, contents
 from tests.experiments.test_thumos import _assert_same_run, _metrics, _table

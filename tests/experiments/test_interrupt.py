@@ -17,14 +17,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from case_jax.checkpoints import CheckpointStore
 from case_jax.config import CaseConfig
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
-from case_jax.evaluation import Evaluation, Evaluator
-from case_jax.parallel import make_mesh
-from case_jax.workdir import RunSettings, Workdir
-from experiments import train as training
-from experiments.interruption import Interrupted, Interruption, noting_signals
+from case_jax.evaluator import Evaluation, Evaluator
+from case_jax.runs import train as training
+from case_jax.runs.checkpoints import CheckpointStore
+from case_jax.runs.settings import RunSettings
+from case_jax.runs.signals import Interrupted, Interruption, noting_signals
+from case_jax.runs.workdir import Workdir
+from case_jax.training.parallel import make_mesh
 from tests.conftest import ROOT
 from tests.experiments.conftest import SMALL
 
@@ -135,7 +136,7 @@ def test_interrupted_again_and_again(session, uninterrupted):
 
 def test_interrupted_while_the_device_is_ahead(session, uninterrupted, monkeypatch):
     """As on an accelerator, where the next steps run already when a report comes."""
-    monkeypatch.setattr("case_jax.training._runs_beside_the_host", lambda mesh: True)
+    monkeypatch.setattr("case_jax.training.loop._runs_beside_the_host", lambda mesh: True)
     for step in (7, 28):
         session.interrupt(step)
     session.train()
@@ -381,7 +382,7 @@ def test_other_threads_leave_signals_alone():
 # A main thread that is busy, and a worker that keeps the pipes open for as long as it lives.
 BUSY = """
 import multiprocessing, sys, time
-from experiments.interruption import noting_signals
+from case_jax.runs.signals import noting_signals
 if __name__ == "__main__":
     with noting_signals(patient={patient}) as interruption:
         multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,)).start()

@@ -14,7 +14,7 @@ import pytest
 
 from case_jax.data.activitynet import find_sources
 from case_jax.data.feature_files import check_shapes
-from case_jax.data.sources import Source, open_source
+from case_jax.data.formats import Source, open_source
 from case_jax.errors import InputError
 from case_jax.localization.export import as_csv, as_srt, as_webvtt
 from case_jax.localizer import Localizer

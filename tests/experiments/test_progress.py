@@ -17,10 +17,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from experiments.progress import progress_line
 from rich.console import Console
 
-from case_jax.workdir import Workdir
-from experiments.progress import progress_line
+from case_jax.runs.workdir import Workdir
 from tests.conftest import ROOT
 from tests.experiments.test_interrupt import Session
 

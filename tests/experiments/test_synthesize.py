@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from case_jax.data.activitynet import load_activitynet
+from case_jax.data.load import load_dataset
 from case_jax.data.synthetic import WORLDS, SyntheticSpec, make_synthetic_dataset
-from case_jax.data.thumos import load_dataset
 from tests.experiments.conftest import contents
 
 

@@ -11,11 +11,12 @@ import jax
 import numpy as np
 import pytest
 
-from case_jax.data.dataset import Dataset, DatasetInfo, Split
+from case_jax.data.dataset import Dataset, Split
+from case_jax.data.info import DatasetInfo
 from case_jax.data.samplers import plan_batch
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.data.thumos import write_dataset
-from case_jax.workdir import Workdir
+from case_jax.runs.workdir import Workdir
 from tests.conftest import ROOT
 from tests.experiments.conftest import FILES, SMALL, contents
 

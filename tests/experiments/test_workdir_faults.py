@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from case_jax.workdir import Workdir
+from case_jax.runs.workdir import Workdir
 from tests.conftest import ROOT
 from tests.experiments.test_interrupt import assert_same_run
 

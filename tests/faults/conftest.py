@@ -5,10 +5,11 @@ import pickle
 import jax.numpy as jnp
 import pytest
 
-from case_jax.checkpoints import CheckpointStore
 from case_jax.config import CaseConfig
-from case_jax.data.dataset import DatasetInfo
-from case_jax.workdir import RunSettings, Workdir
+from case_jax.data.info import DatasetInfo
+from case_jax.runs.checkpoints import CheckpointStore
+from case_jax.runs.settings import RunSettings
+from case_jax.runs.workdir import Workdir
 from tests.experiments.conftest import fail, run, succeed  # noqa: F401
 from tests.faults.refusals import Trap
 

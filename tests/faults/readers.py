@@ -22,11 +22,11 @@ import numpy as np
 
 from case_jax.data.annotations import read_ground_truth, read_intervals
 from case_jax.data.files import MAX_SECONDS, read_names
-from case_jax.data.sources import Source, read_source
-from case_jax.data.thumos import read_info
+from case_jax.data.formats import Source, read_source
+from case_jax.data.info import read_info
+from case_jax.data.torch_files import read_state_dict
 from case_jax.errors import InputError
 from case_jax.localization.detections import read_predictions
-from case_jax.torch_files import read_state_dict
 
 __all__ = ["EDITS", "READERS", "Outcome", "Reader", "damage", "random_edits", "read", "torch_file"]
 

@@ -13,10 +13,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from case_jax.data.torch_files import read_state_dict
 from case_jax.errors import InputError
 from case_jax.localizer import Localizer
-from case_jax.torch_files import read_state_dict
-from case_jax.workdir import Workdir
+from case_jax.runs.workdir import Workdir
 from tests.faults.conftest import SETTINGS
 from tests.faults.readers import torch_file
 from tests.faults.refusals import (

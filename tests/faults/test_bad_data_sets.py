@@ -7,7 +7,8 @@ import pytest
 
 from case_jax.data.activitynet import find_sources, load_activitynet
 from case_jax.data.doctor import diagnose
-from case_jax.data.thumos import is_thumos_layout, load_dataset, read_info
+from case_jax.data.info import read_info
+from case_jax.data.thumos import is_thumos_layout, load_dataset
 from case_jax.errors import InputError
 from tests.faults.readers import npy
 from tests.faults.refusals import (

@@ -12,10 +12,10 @@ import pytest
 from case_jax.data.annotations import read_ground_truth, read_intervals
 from case_jax.data.dataset import Annotation
 from case_jax.data.files import read_json, read_names
-from case_jax.data.sources import Source, hdf5_keys, read_source
+from case_jax.data.formats import Source, hdf5_keys, read_source
+from case_jax.data.torch_files import read_state_dict
 from case_jax.errors import InputError
 from case_jax.localization.detections import read_predictions
-from case_jax.torch_files import read_state_dict
 from tests.faults.readers import npy
 from tests.faults.refusals import JSON, LONG, NPY, ONES, Trap, assert_message, bad, npz, refused
 

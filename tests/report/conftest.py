@@ -13,10 +13,11 @@ import pytest
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import Dataset
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
-from case_jax.evaluation import Evaluator
-from case_jax.inference import VideoScores
+from case_jax.evaluator import Evaluator
 from case_jax.localization.detections import Detections
-from case_jax.workdir import RunSettings, Workdir
+from case_jax.method.scores import VideoScores
+from case_jax.runs.settings import RunSettings
+from case_jax.runs.workdir import Workdir
 
 # A name that ends scripts, opens elements and quotes.
 ODD_NAME = 'a</script><b title="&">'
@@ -35,7 +36,7 @@ class Reported(NamedTuple):
 
 def make_report(folder: Path, config: CaseConfig = CONFIG) -> Reported:
     """Of an untrained network, on five test videos."""
-    from case_jax.report.html import write_report
+    from case_jax.report.page import write_report
 
     dataset = make_synthetic_dataset(3, SyntheticSpec(num_train=4, num_test=5, num_classes=3, width=6))
     videos = list(dataset.test.videos)

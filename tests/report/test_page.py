@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from case_jax.localization.error_analysis import per_video_ap
-from case_jax.localization.matching import detected_segments, make_segments
+from case_jax.evaluation.error_analysis import per_video_ap
+from case_jax.evaluation.matching import detected_segments, make_segments
 from tests.report.conftest import CONFIG, ODD_NAME, TIOU, make_report
 
 
@@ -140,8 +140,8 @@ def test_hovering_tells_the_values(page, reported):
     assert float(readout.split(" s:")[0]) == pytest.approx(second, abs=0.3)
     for name, values in (
         ("P^A", scores.attention),
-        ("P^T", scores.transformed),
-        ("P^M", scores.mixed),
+        ("P^T", scores.transformed_foreground),
+        ("P^M", scores.mixed_foreground),
     ):
         got = float(re.search(rf"{re.escape(name)} ([\d.]+)", readout).group(1))
         assert got == pytest.approx(values[2, sample], abs=0.008)

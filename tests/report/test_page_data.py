@@ -4,9 +4,10 @@ import json
 import numpy as np
 import pytest
 
-from case_jax.data.dataset import Annotation, DatasetInfo, Video
-from case_jax.inference import VideoScores
+from case_jax.data.dataset import Annotation, Video
+from case_jax.data.info import DatasetInfo
 from case_jax.localization.detections import Detections
+from case_jax.method.scores import VideoScores
 from case_jax.report import page_data
 
 NUM_VIDEOS, SIZE, NUM_CLASSES, NUM_CLUSTERS = 9, 12, 5, 300
@@ -48,8 +49,8 @@ def test_tracks_hold_the_scores_to_a_byte(world):
         attention, transformed, mixed, high, low, *classes = _rows(entry)
         for track, values in (
             (attention, scores.attention),
-            (transformed, scores.transformed),
-            (mixed, scores.mixed),
+            (transformed, scores.transformed_foreground),
+            (mixed, scores.mixed_foreground),
         ):
             np.testing.assert_allclose(track / 255, values[i], atol=0.5 / 255 + 1e-7)
         np.testing.assert_array_equal(256 * high.astype(int) + low, scores.clusters[i].argmax(axis=-1))
@@ -71,7 +72,7 @@ def test_segments_are_those_of_the_video_the_surest_first(world):
 
 def test_without_clusters_there_is_only_attention(world):
     videos, scores, detections, quality = world
-    scores = scores._replace(transformed=None, mixed=None, clusters=None)
+    scores = scores._replace(transformed_foreground=None, mixed_foreground=None, clusters=None)
     for entry in page_data.videos(videos, scores, detections, quality, INFO):
         assert len(_rows(entry)) == 1 + NUM_CLASSES
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from case_jax.localization.detection_map import DetectionMap
+from case_jax.evaluation.mean_average_precision import DetectionMap
 from case_jax.report.tables import format_table, map_table, per_class_table, seeds_table
 
 

@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from case_jax.data.dataset import Annotation, Dataset, DatasetInfo, Split, Video, in_action
+from case_jax.data.dataset import Annotation, Dataset, Split, Video, in_action
+from case_jax.data.info import DatasetInfo
 from case_jax.errors import InputError
-from case_jax.inference import VideoScores
+from case_jax.method.scores import VideoScores
 from experiments.ablations import clusters
 
 INFO = DatasetInfo(classes=("Jump",), streams=("acc",), frames_per_second=10.0, frames_per_snippet=5.0)

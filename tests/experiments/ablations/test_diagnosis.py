@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from case_jax.data.dataset import Annotation, Dataset, DatasetInfo, Split, Video
+from case_jax.data.dataset import Annotation, Dataset, Split, Video
+from case_jax.data.info import DatasetInfo
 from experiments.ablations.diagnosis import area_under_curve, sampled_truth
 
 

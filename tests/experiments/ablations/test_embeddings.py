@@ -4,7 +4,7 @@ import pytest
 
 from case_jax.config import CaseConfig
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
-from case_jax.training import create_train_state
+from case_jax.training.state import create_train_state
 from experiments.ablations import embeddings
 
 

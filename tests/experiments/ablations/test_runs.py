@@ -7,17 +7,19 @@ import pytest
 from rich.console import Console
 
 from case_jax.config import CaseConfig
-from case_jax.data.dataset import Annotation, Dataset, DatasetInfo, Split, Video
+from case_jax.data.dataset import Annotation, Dataset, Split, Video
+from case_jax.data.info import DatasetInfo
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.errors import InputError
-from case_jax.localization.detection_map import detection_map
+from case_jax.evaluation.matching import make_segments
+from case_jax.evaluation.mean_average_precision import detection_map
 from case_jax.localization.detections import to_activitynet
-from case_jax.localization.matching import make_segments
-from case_jax.parallel import make_mesh
-from case_jax.workdir import RunSettings, Workdir
+from case_jax.runs.settings import RunSettings
+from case_jax.runs.train import Hardware
+from case_jax.runs.workdir import Workdir
+from case_jax.training.parallel import make_mesh
 from experiments.ablations.runs import Laboratory, fingerprint, run_name
 from experiments.ablations.variants import BASELINE, FULL, SET_HERE, WITH_CCC, Variant
-from experiments.train import Hardware
 from tests.experiments.conftest import contents
 
 CONFIG = CaseConfig(num_snippets=16, hidden_dim=6, num_clusters=3, batch_size=4, num_steps=4)

@@ -1,0 +1,1 @@
+"""What `case-jax NAME` and `python -m experiments.NAME` run: flags, one config, calls of the library."""

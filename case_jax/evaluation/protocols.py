@@ -1,0 +1,238 @@
+"""The other conventions by which results on THUMOS14 are published.
+
+| | activitynet (`detection_map`) | thumos14 | wtalc |
+| --- | --- | --- | --- |
+| whose | ActivityNet's evaluator | the official one | W-TALC, and what follows it |
+| "Ambiguous" intervals | a class, if annotated | excuse false positives | delete what touches them |
+| reached by | tIoU >= threshold | tIoU > threshold | tIoU >= threshold |
+| tIoU of | seconds | seconds | whole snippets |
+| AP | non-increasing precision | precision at instances | precision at instances |
+
+In all of them detections choose their instance by falling score. The loop of THUMOS14's own Matlab kit is
+the other way round: instances choose their best detection, however unsure, and surer ones become false
+positives. "thumos14_kit" does that; it makes no difference where suppression leaves one detection per action,
+and a large one where it leaves many. Ties follow `case_jax.evaluation.matching` in all of them.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+
+from case_jax.evaluation.matching import Segments, class_slices, match, overlapping_pairs, rank
+from case_jax.evaluation.mean_average_precision import DetectionMap, average_precision, detection_map
+
+__all__ = ["AMBIGUOUS", "Protocol", "map_by_protocol", "thumos14_map", "wtalc_map"]
+
+Protocol = Literal["activitynet", "thumos14", "thumos14_kit", "wtalc"]
+AMBIGUOUS = "Ambiguous"  # the label of THUMOS14's intervals that are neither action nor background
+
+
+def map_by_protocol(
+    protocol: Protocol,
+    ground_truth: Segments,
+    detections: Segments,
+    tiou_thresholds: Sequence[float],
+    *,
+    ambiguous: Segments | None = None,
+    seconds_per_snippet: float = 16 / 25,
+) -> DetectionMap:
+    """Average precision by one of the conventions.
+
+    Args:
+        protocol: "activitynet", "thumos14", "thumos14_kit" or "wtalc".
+        ground_truth: as `detection_map`.
+        detections: as `detection_map`.
+        tiou_thresholds: as `detection_map`.
+        ambiguous: for all but "activitynet", intervals besides ground truth labelled "Ambiguous".
+        seconds_per_snippet: for "wtalc".
+
+    Returns:
+        `DetectionMap`.
+
+    Raises:
+        ValueError: if there is no ground truth or no threshold, or the protocol is unknown.
+    """
+    if protocol == "activitynet":
+        return detection_map(ground_truth, detections, tiou_thresholds)
+    if protocol in ("thumos14", "thumos14_kit"):
+        return thumos14_map(
+            ground_truth,
+            detections,
+            tiou_thresholds,
+            ambiguous=ambiguous,
+            instances_choose=protocol == "thumos14_kit",
+        )
+    if protocol == "wtalc":
+        return wtalc_map(
+            ground_truth,
+            detections,
+            tiou_thresholds,
+            ambiguous=ambiguous,
+            seconds_per_snippet=seconds_per_snippet,
+        )
+    known = ", ".join(get_args(Protocol))
+    raise ValueError(f"protocol must be one of {known}, got {protocol!r}")
+
+
+def thumos14_map(
+    ground_truth: Segments,
+    detections: Segments,
+    tiou_thresholds: Sequence[float],
+    *,
+    ambiguous: Segments | None = None,
+    instances_choose: bool = False,
+) -> DetectionMap:
+    """Average precision by the official conventions of THUMOS14.
+
+    A detection that matches no instance is a false positive unless it overlaps an ambiguous interval; one
+    that matches an instance counts, ambiguous interval or not.
+
+    Args:
+        ground_truth: instances; those labelled "Ambiguous" are ambiguous intervals.
+        detections: scored detections in any order.
+        tiou_thresholds: (Q,) thresholds; only a higher tIoU matches.
+        ambiguous: more ambiguous intervals, whatever their label.
+        instances_choose: whether instances, in their order, take the free detection of highest tIoU (of
+            equal ones the surer), as the Matlab kit does; otherwise detections choose, by falling score.
+
+    Returns:
+        `DetectionMap`.
+
+    Raises:
+        ValueError: if there is no ground truth or no threshold.
+
+    Example:
+        >>> from case_jax.evaluation.matching import make_segments
+        >>> truth = make_segments({"v": [{"label": "Jump", "segment": (0.0, 10.0)}]})
+        >>> surer = {"label": "Jump", "segment": (30.0, 40.0), "score": 0.9}
+        >>> found = make_segments({"v": [surer, {"label": "Jump", "segment": (0.0, 8.0), "score": 0.5}]})
+        >>> thumos14_map(truth, found, [0.5]).average
+        0.5
+        >>> unclear = make_segments({"v": [{"label": "Ambiguous", "segment": (39.0, 41.0)}]})
+        >>> thumos14_map(truth, found, [0.5], ambiguous=unclear).average
+        1.0
+    """
+    truth, ambiguous, thresholds = _prepare(ground_truth, ambiguous, tiou_thresholds)
+    classes, truth_label = np.unique(truth.label, return_inverse=True)
+    detections, label = rank(detections, classes)
+    if instances_choose:
+        pairs = overlapping_pairs(truth, truth_label, detections, label)
+        hit = np.stack([_taken(*pairs, threshold, label.size) for threshold in thresholds])
+    else:
+        above = np.nextafter(thresholds, np.inf)  # the least tIoU that is higher
+        hit = match(truth, truth_label, detections, label, above)
+    counted = hit | ~_touches(detections, ambiguous)
+    return _as_map(thresholds, classes, truth_label, label, hit, counted)
+
+
+def wtalc_map(
+    ground_truth: Segments,
+    detections: Segments,
+    tiou_thresholds: Sequence[float],
+    *,
+    ambiguous: Segments | None = None,
+    seconds_per_snippet: float = 16 / 25,
+) -> DetectionMap:
+    """Average precision as the W-TALC line computes it.
+
+    Bounds of instances and ambiguous intervals are rounded to whole snippets (half to even), those of
+    detections cut off to whole ones. Detections that then share a snippet with an ambiguous interval are
+    deleted.
+
+    Args:
+        ground_truth: instances; those labelled "Ambiguous" are ambiguous intervals.
+        detections: scored detections in any order.
+        tiou_thresholds: (Q,) thresholds.
+        ambiguous: more ambiguous intervals, whatever their label.
+        seconds_per_snippet: the grid.
+
+    Returns:
+        `DetectionMap`.
+
+    Raises:
+        ValueError: if there is no ground truth or no threshold.
+
+    Example:
+        >>> from case_jax.evaluation.matching import make_segments
+        >>> truth = make_segments({"v": [{"label": "Jump", "segment": (0.0, 1.5)}]})
+        >>> found = make_segments({"v": [{"label": "Jump", "segment": (0.0, 1.28), "score": 0.9}]})
+        >>> wtalc_map(truth, found, [1.0]).average  # both are snippets 0 and 1
+        1.0
+    """
+    truth, ambiguous, thresholds = _prepare(ground_truth, ambiguous, tiou_thresholds)
+    truth = _on_grid(truth, lambda seconds: np.round(seconds / seconds_per_snippet))
+    ambiguous = _on_grid(ambiguous, lambda seconds: np.round(seconds / seconds_per_snippet))
+    # What was a whole number of snippets must not fall below it by the rounding of a division.
+    detections = _on_grid(detections, lambda seconds: np.floor(seconds / seconds_per_snippet + 1e-6))
+    classes, truth_label = np.unique(truth.label, return_inverse=True)
+    detections, label = rank(detections, classes)
+    kept = ~_touches(detections, ambiguous)
+    detections, label = Segments(*(column[kept] for column in detections)), label[kept]
+    hit = match(truth, truth_label, detections, label, thresholds)
+    return _as_map(thresholds, classes, truth_label, label, hit, np.ones_like(hit))
+
+
+def _prepare(
+    ground_truth: Segments, ambiguous: Segments | None, tiou_thresholds: Sequence[float]
+) -> tuple[Segments, Segments, np.ndarray]:
+    """Instances, all ambiguous intervals, and thresholds."""
+    is_ambiguous = ground_truth.label == AMBIGUOUS
+    truth = Segments(*(column[~is_ambiguous] for column in ground_truth))
+    thresholds = np.asarray(tiou_thresholds, np.float64)
+    if not truth.label.size or not thresholds.size:
+        raise ValueError("detection mAP needs at least one ground truth and one tIoU threshold")
+    intervals = Segments(*(column[is_ambiguous] for column in ground_truth))
+    if ambiguous is not None:
+        intervals = Segments(*(np.concatenate(columns) for columns in zip(intervals, ambiguous)))
+    return truth, intervals, thresholds
+
+
+def _touches(detections: Segments, intervals: Segments) -> np.ndarray:
+    """(D,) bool: whether each detection overlaps an interval of its video, whatever the labels."""
+    touched = np.zeros(detections.label.size, bool)
+    if intervals.label.size:
+        same = np.zeros(intervals.label.size, np.int64)
+        pairs = overlapping_pairs(intervals, same, detections, np.zeros(touched.size, np.int64))
+        touched[pairs[0]] = True
+    return touched
+
+
+def _taken(
+    detection: np.ndarray, instance: np.ndarray, overlap: np.ndarray, threshold: float, count: int
+) -> np.ndarray:
+    """(D,) bool: the detections that instances take, one instance after the other."""
+    free = np.ones(count, bool)
+    order = np.lexsort((detection, -overlap, instance))
+    order = order[overlap[order] > threshold]
+    served = -1
+    for i, d in zip(instance[order].tolist(), detection[order].tolist()):
+        if i != served and free[d]:
+            free[d] = False
+            served = i
+    return ~free
+
+
+def _as_map(
+    thresholds: np.ndarray,
+    classes: np.ndarray,
+    truth_label: np.ndarray,
+    label: np.ndarray,
+    hit: np.ndarray,
+    counted: np.ndarray,
+) -> DetectionMap:
+    """AP from (Q, D) true positives in rank order, of the detections that count."""
+    per_class = np.array(
+        [
+            [
+                average_precision(h[None, of_class][:, c[of_class]], count, interpolated=False).item()
+                for h, c in zip(hit, counted)
+            ]
+            for of_class, count in zip(class_slices(label, len(classes)), np.bincount(truth_label))
+        ]
+    )
+    return DetectionMap(thresholds, tuple(classes.tolist()), per_class)
+
+
+def _on_grid(segments: Segments, to_grid) -> Segments:
+    return segments._replace(start=to_grid(segments.start), end=to_grid(segments.end))

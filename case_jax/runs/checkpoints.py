@@ -1,0 +1,221 @@
+"""Saving and restoring training states with Orbax, and the published PyTorch parameter names.
+
+A checkpoint holds the whole `TrainState`. What it belongs to (settings, classes, streams, time of a
+snippet) is in the workdir's `config.json`, see `case_jax.runs.workdir`.
+"""
+
+import contextlib
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from case_jax.errors import InputError
+from case_jax.training.state import TrainState
+
+__all__ = ["CheckpointStore"]
+
+
+class CheckpointStore:
+    """The checkpoints of one run: the latest ones, and the one with the highest average mAP.
+
+    Use as a context manager: leaving it waits for saves still under way.
+    """
+
+    def __init__(self, folder: str | os.PathLike, *, read_only: bool = False):
+        """Opens a store.
+
+        Args:
+            folder: where the checkpoints are; made if needed, unless ``read_only``.
+            read_only: write nothing; `save` has no effect.
+        """
+        self.folder = Path(folder).absolute()
+        policies = checkpoint_managers
+        options = ocp.CheckpointManagerOptions(
+            create=not read_only,
+            read_only=read_only,
+            save_interval_steps=0 if read_only else 1,
+            best_fn=_quality,  # without it Orbax does not store metrics
+            # "keep the best N" alone would delete the latest step, and a resume would go backwards.
+            preservation_policy=policies.AnyPreservationPolicy(
+                [
+                    policies.LatestN(2),
+                    policies.BestN(get_metric_fn=_quality, n=1, keep_checkpoints_without_metrics=False),
+                ]
+            ),
+            cleanup_tmp_directories=not read_only,  # of a process that was killed while it saved
+        )
+        with _unwarned() if read_only else contextlib.nullcontext():
+            try:
+                self._manager = ocp.CheckpointManager(self.folder, options=options)
+            except ValueError as error:  # it reads the metrics of all checkpoints
+                raise InputError(
+                    f"{self.folder}: cannot be read ({_reason(error)}); expected checkpoints of a training"
+                ) from None
+
+    def __enter__(self) -> "CheckpointStore":
+        """Returns the store."""
+        return self
+
+    def __exit__(self, *exception) -> None:
+        """Waits for saves and closes.
+
+        Raises:
+            InputError: if the last one could not be written.
+        """
+        try:
+            self.wait()
+        finally:
+            with self._writing():  # metadata, apart from all else
+                self._manager.close()
+
+    def save(self, state: TrainState, *, average: float | None = None) -> None:
+        """Saves a state in the background, unless a later one is there already.
+
+        Args:
+            state: what to save.
+            average: its average mAP, by which the best one is kept; None if it is not known, which counts
+                as the worst.
+
+        Raises:
+            InputError: if it, or the one before, could not be written.
+        """
+        with self._writing():  # this one, or the one before, which it waits for
+            self._manager.save(
+                int(state.step),
+                args=ocp.args.StandardSave(_tree(state)),
+                metrics=None if average is None else {"average": average, "step": int(state.step)},
+            )
+
+    def wait(self) -> None:
+        """Waits until all that was saved is on disk.
+
+        Raises:
+            InputError: if it could not be written.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Orbax raises many kinds
+            raise InputError(
+                f"{self.folder}: cannot be written ({_reason(error)}); expected a folder with room in it"
+            ) from error
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of all checkpoints."""
+        return list(self._manager.all_steps())
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the latest checkpoint, None where there is none."""
+        return self._manager.latest_step()
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the checkpoint with the highest average mAP (the earliest of equals)."""
+        quality = {step: _quality(self._metrics(step)) for step in self._manager.all_steps()}
+        return max(quality, key=quality.__getitem__, default=None)
+
+    def _metrics(self, step: int) -> Mapping[str, float] | None:
+        """What was saved with a checkpoint.
+
+        Raises:
+            InputError: if it is damaged.
+        """
+        try:
+            metrics = self._manager.metrics(step)
+            _quality(metrics)
+        except Exception as error:  # whatever its reader or what it holds raises
+            raise InputError(
+                f"{self.folder / str(step) / 'metrics'}: cannot be read ({_reason(error)}); expected the "
+                "average mAP of this step"
+            ) from None
+        return metrics
+
+    def set_aside(self, step: int) -> Path:
+        """Moves a damaged checkpoint out of the way, beside the store, where it can be looked at.
+
+        Returns:
+            Where it is now.
+        """
+        number = 0
+        while (kept := self.folder.parent / f"damaged_{step}{f'_{number}' if number else ''}").exists():
+            number += 1
+        (self.folder / str(step)).rename(kept)
+        self._manager.reload()
+        return kept
+
+    def restore(self, template: TrainState, step: int) -> TrainState:
+        """Reads a checkpoint.
+
+        Args:
+            template: a state of the same config and shapes, for example a fresh one.
+            step: which checkpoint.
+
+        Returns:
+            The state.
+
+        Raises:
+            InputError: if it does not exist, is damaged, or has other shapes.
+        """
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _tree(template))
+        try:
+            # Where shapes differ, TensorStore's threads would complain at length, and at any time.
+            stored = ocp.StandardCheckpointHandler().metadata(self.folder / str(step) / "default").tree
+            for name in ("params", "cluster_labels"):
+                shapes = jax.tree.map(lambda array: tuple(array.shape), stored[name])
+                expected = jax.tree.map(lambda array: tuple(array.shape), target[name])
+                if shapes != expected:
+                    raise ValueError(f"{name} are of other shapes")
+            tree = self._manager.restore(step, args=ocp.args.StandardRestore(target))
+        except Exception as error:  # Orbax raises many kinds; all mean that this one is no use
+            raise InputError(
+                f"{self.folder / str(step)}: cannot be restored ({_reason(error)}); expected a checkpoint of "
+                "this run's settings"
+            ) from error
+        return template.replace(**{**tree, "key": jax.random.wrap_key_data(tree["key"])})
+
+
+@contextlib.contextmanager
+def _unwarned() -> Iterator[None]:
+    """Without Orbax's warnings that what is opened to be read cannot be written."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _reason(error: Exception) -> str:
+    """The beginning and the end of what Orbax says: what it was doing, and why it could not."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else f"{text[:75]} ... {text[-80:]}"
+
+
+def _quality(metrics: Mapping[str, float] | None) -> tuple[float, float]:
+    """What "best" means: the highest average mAP, the earliest of equals; without metrics, the worst."""
+    if metrics is None:
+        return -math.inf, 0.0
+    return float(metrics["average"]), -int(metrics["step"])
+
+
+def _tree(state: TrainState) -> dict:
+    return {
+        "step": state.step,
+        "params": state.params,
+        "opt_state": state.opt_state,
+        "key": jax.random.key_data(state.key),
+        "cluster_labels": state.cluster_labels,
+    }

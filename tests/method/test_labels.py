@@ -1,0 +1,145 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from case_jax.method import labels as labeling
+from tests import reference
+
+_top_k_mask = jax.jit(labeling.top_k_mask, static_argnums=1)
+
+
+@given(st.lists(st.sampled_from([-1.0, 0.0, -0.0, 0.25]), min_size=12, max_size=12), st.sampled_from([1, 4]))
+@settings(max_examples=60, deadline=None)
+def test_top_k_takes_the_earlier_of_equal_activations(values, k):
+    activations = np.reshape(np.asarray(values, np.float32), (1, 6, 2))
+    got = _top_k_mask(jnp.asarray(activations), k)
+    for g in range(2):
+        want = np.zeros(6, bool)
+        want[reference.top_k(activations[0, :, g], k)] = True
+        np.testing.assert_array_equal(got[0, :, g], want)
+
+
+def test_top_k_of_a_constant_sequence_is_its_beginning():
+    mask = labeling.top_k_mask(jnp.ones((2, 9, 3)), 4)
+    np.testing.assert_array_equal(mask[1, :, 2], [True] * 4 + [False] * 5)
+
+
+def test_top_k_carries_no_gradient_and_vmaps():
+    x = jax.random.normal(jax.random.key(0), (3, 2, 8, 4))
+    many = jax.vmap(lambda a: labeling.top_k_mask(a, 3))(x)
+    np.testing.assert_array_equal(many[1], labeling.top_k_mask(x[1], 3))
+    grad = jax.grad(lambda a: jnp.sum(jnp.where(labeling.top_k_mask(a, 3), a, 0.0)))(x[0])
+    np.testing.assert_array_equal(grad, labeling.top_k_mask(x[0], 3).astype(jnp.float32))
+
+
+@pytest.mark.parametrize("k", [0, 9])
+def test_top_k_needs_a_possible_k(k):
+    with pytest.raises(ValueError, match=f"k must be between 1 and T = 8, got {k}"):
+        labeling.top_k_mask(jnp.zeros((1, 8, 1)), k)
+
+
+@pytest.mark.parametrize("run", ["base_diff3", "case_std0.2"])
+def test_golden_selection_and_attention_labels(golden, run):
+    arrays, batches = np.load(golden / f"{run}.npz"), np.load(golden / "batches.npz")
+    mask = labeling.top_k_mask(jnp.asarray(arrays["s0_combined_cas"]), 8)
+    want = np.zeros(mask.shape, bool)
+    np.put_along_axis(want, arrays["s0_topk_indices"], True, axis=1)
+    np.testing.assert_array_equal(mask, want)
+    q_a = labeling.label_foreground(mask, jnp.asarray(batches["y"][0]))
+    np.testing.assert_array_equal(q_a.reshape(-1), arrays["s0_att_gt_flat"][:, 0])
+
+
+def test_attention_labels_join_the_classes_of_a_video():
+    mask = jnp.zeros((1, 5, 3), bool).at[0, 0, 0].set(True).at[0, 2, 1].set(True).at[0, 4, 2].set(True)
+    q_a = labeling.label_foreground(mask, jnp.array([[1.0, 0.0, 1.0]]))
+    np.testing.assert_array_equal(q_a, [[1.0, 0.0, 0.0, 0.0, 1.0]])
+
+
+def problem():
+    keys = jax.random.split(jax.random.key(1), 3)
+    return (
+        4 * jax.random.normal(keys[0], (60, 5)),
+        jax.random.uniform(keys[1], (60,)),
+        jax.random.uniform(keys[2], (5,)),
+    )
+
+
+def test_a_narrow_prior_draws_foreground_snippets_to_foreground_clusters():
+    logits, foreground, _ = problem()
+    clusters = jnp.array([1.0, 0.8, 0.5, 0.2, 0.0])
+    result = labeling.label_snippets(logits, foreground, clusters, sigma=0.05)
+    by_rank = np.asarray(result.plan @ clusters)
+    assert np.corrcoef(by_rank, foreground)[0, 1] > 0.9
+    flat = labeling.label_snippets(logits, foreground, clusters, sigma=1e4)
+    none = labeling.label_snippets(logits, foreground, None)
+    np.testing.assert_allclose(flat.plan, none.plan, atol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 1e3])
+def test_snippet_labels_stay_finite_where_the_prior_underflows(sigma):
+    logits, foreground, clusters = problem()
+    plan = labeling.label_snippets(logits, foreground, clusters, sigma=sigma).plan
+    np.testing.assert_allclose(plan.sum(axis=1), 1, atol=1e-5)
+
+
+def test_labels_without_transport_are_the_predictions():
+    logits, foreground, clusters = problem()
+    soft = labeling.label_snippets(logits, foreground, clusters, transport=False, sigma=0.05)
+    scores = np.exp(np.asarray(logits, np.float64))
+    want = scores / scores.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(soft.plan, want, rtol=1e-5)
+    np.testing.assert_allclose(soft.marginal_error, np.abs(want.mean(axis=0) - 1 / 5).sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("transport", [True, False])
+def test_hard_labels_are_one_hot_of_the_soft_ones(transport):
+    logits, foreground, clusters = problem()
+    soft, hard = (
+        labeling.label_snippets(logits, foreground, clusters, transport=transport, hard=hard)
+        for hard in (False, True)
+    )
+    np.testing.assert_array_equal(hard.plan, np.eye(5)[np.argmax(soft.plan, axis=1)])
+    shares = np.bincount(np.argmax(soft.plan, axis=1), minlength=5) / 60
+    np.testing.assert_allclose(hard.marginal_error, np.abs(shares - 1 / 5).sum(), atol=1e-6)
+
+
+def test_hard_labels_take_the_first_of_equal_clusters():
+    hard = labeling.label_snippets(jnp.zeros((3, 4)), jnp.zeros(3), None, hard=True)
+    np.testing.assert_array_equal(hard.plan, [[1, 0, 0, 0]] * 3)
+
+
+def test_only_transport_keeps_all_snippets_from_one_cluster():
+    logits = problem()[0].at[:, 2].add(20.0)  # the trivial solution of Sec. 5.3
+    shares = [
+        labeling.label_snippets(
+            logits, jnp.zeros(60), None, transport=transport, hard=True, num_iters=50
+        ).plan.mean(axis=0)
+        for transport in (True, False)
+    ]
+    assert shares[0].max() < 0.5
+    np.testing.assert_array_equal(shares[1], [0, 0, 1, 0, 0])
+
+
+def test_no_gradient_flows_through_labels():
+    logits, foreground, clusters = problem()
+
+    def through(logits, foreground, clusters):
+        q_s = labeling.label_snippets(logits, foreground, clusters, sigma=0.2).plan
+        q_c = labeling.label_clusters(logits[:5, :2], foreground.mean()).plan
+        own = labeling.label_snippets(logits, foreground, None, transport=False).plan
+        return jnp.sum(q_s[:, 0]) + q_c[0, 0] + own[0, 0]
+
+    for grad in jax.grad(through, argnums=(0, 1, 2))(logits, foreground, clusters):
+        np.testing.assert_array_equal(grad, 0)
+
+
+def test_cluster_labels_have_the_share_of_equation_13_or_9():
+    logits = problem()[0][:16, :2]
+    shares = [
+        labeling.label_clusters(logits, share, num_iters=200).plan[:, 0].mean()
+        for share in (jnp.float32(0.125), None)
+    ]
+    np.testing.assert_allclose(shares, [0.125, 0.5], atol=1e-3)
