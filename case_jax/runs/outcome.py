@@ -1,28 +1,23 @@
 """What came out of a run: its last and its best checkpoint, evaluated, and the report of it."""
 
-import importlib.util
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-import jax
 from jax.sharding import Mesh
 
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import Dataset
 from case_jax.errors import InputError
-from case_jax.evaluation.error_analysis import per_video_ap
-from case_jax.evaluation.matching import detected_segments, make_segments
 from case_jax.evaluation.mean_average_precision import DetectionMap
 from case_jax.evaluator import Evaluator
-from case_jax.localization.detections import Detections, to_activitynet
+from case_jax.localization.detections import Detections
 from case_jax.method.scores import VideoScores
 from case_jax.runs.settings import RunSettings
 from case_jax.runs.workdir import Workdir
 from case_jax.training import parallel
 from case_jax.training.state import TrainState
 
-__all__ = ["Outcome", "evaluate_run", "require_report_packages", "write_report_of"]
+__all__ = ["Outcome", "evaluate_run"]
 
 
 class Outcome(NamedTuple):
@@ -77,56 +72,3 @@ def evaluate_run(
             result = evaluator.map_of(detections, tiou)
         results[f"{which} (step {step})"] = result
     return Outcome(settings, results, state, scores, detections)
-
-
-def require_report_packages() -> None:
-    """Refuses to go on to a report that could not be written.
-
-    Raises:
-        InputError: if a package is missing.
-    """
-    if not all(importlib.util.find_spec(name) for name in ("jinja2", "matplotlib")):
-        raise InputError(
-            "--report: needs jinja2 and matplotlib; expected pip install '.[plots]', or --noreport"
-        )
-
-
-def write_report_of(
-    workdir: Workdir, dataset: Dataset, outcome: Outcome, *, seconds: float | None = None
-) -> Path:
-    """Writes `report.html`, and a picture of one video, `timeline.png` and `.svg`, into a run's workdir.
-
-    The picture is of the video of median quality: half of the test videos look worse.
-
-    Args:
-        workdir: of the run.
-        dataset: it was trained and tested on.
-        outcome: from `evaluate_run`.
-        seconds: how long the training took, if that is known.
-
-    Returns:
-        The path of the report.
-    """
-    from case_jax.report.figures import save_figure, timeline  # these need an extra
-    from case_jax.report.page import write_report
-
-    info = dataset.info
-    truth = make_segments(dataset.test.ground_truth())
-    found = detected_segments(outcome.detections, info.classes)
-    quality = per_video_ap(truth, found, outcome.settings.tiou)
-    typical = list(quality)[len(quality) // 2]  # the worst comes first
-    row = next(i for i, video in enumerate(dataset.test.videos) if video.name == typical)
-    entries = to_activitynet({typical: outcome.detections[typical]}, info.classes)["results"][typical]
-    figure = timeline(
-        dataset.test.videos[row], jax.tree.map(lambda array: array[row], outcome.scores), entries, info
-    )
-    save_figure(figure, workdir.path / "timeline")
-    return write_report(
-        workdir,
-        dataset,
-        outcome.state,
-        outcome.results,
-        outcome.scores,
-        outcome.detections,
-        seconds=seconds,
-    )
