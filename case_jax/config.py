@@ -1,7 +1,7 @@
 """The hyper-parameters of CASE, with the published THUMOS14 values as defaults.
 
-Everything about a setting stands beside its field in `CaseConfig`: its default, what it is, which values it
-may have and when it takes effect. The flags, the checks and what may be tried on a trained run follow from it.
+Everything about a setting stands beside its field in `CaseConfig`: its default, what it is, which values
+it may have and when it takes effect. Flags, checks and what may be tried on a trained run follow from there.
 """
 
 import dataclasses
