@@ -1,11 +1,14 @@
-"""Ground truth in ActivityNet form: {"database": {video: {"subset", "annotations": [{label, segment}]}}}.
+"""Ground truth in ActivityNet's form, and the text files of intervals that evaluation leaves out.
 
-Also without "database", one object per video, as other code has them; such files may leave out the subset.
+    {"database": {video: {"subset": text, "duration": seconds, "annotations": [{"label": text,
+                                                                              "segment": [start, end]}]}}}
+
+Files of other code have no "database" but one object per video; such files may leave out the subset.
 """
 
 import math
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from case_jax.data.dataset import Annotation
 from case_jax.data.files import MAX_SECONDS, as_number, as_segment, read_json, read_text
@@ -15,87 +18,46 @@ __all__ = ["AnnotatedVideo", "read_ground_truth", "read_intervals", "subset_of"]
 
 
 class AnnotatedVideo(NamedTuple):
-    """What gt.json says of one video."""
+    """One video of a ground-truth file."""
 
-    subset: str  # "" where a file without "database" leaves it out
+    subset: str  # "" if a file without "database" leaves it out
     annotations: tuple[Annotation, ...]
     duration: float | None = None  # seconds
 
 
 def read_ground_truth(path: str | os.PathLike) -> dict[str, AnnotatedVideo]:
-    """Reads and checks a ground-truth file; segment bounds may be numbers or numbers in text.
+    """Reads and checks a ground-truth file; bounds of segments may be numbers or numbers in text.
 
     Args:
-        path: a JSON file in ActivityNet form.
+        path: a JSON file in ActivityNet's form.
 
     Returns:
-        video name -> `AnnotatedVideo`, in file order.
+        Video name -> `AnnotatedVideo`, in file order.
 
     Raises:
         InputError: if the file cannot be read, or a field is missing, mistyped or not finite, or a segment
             ends before it starts or lies beyond `MAX_SECONDS`.
     """
-    content = read_json(path)
-    database = content.get("database") if isinstance(content, dict) else None
-    flat = database is None and isinstance(content, dict) and len(content) > 0
-    flat = flat and all(isinstance(entry, dict) and "annotations" in entry for entry in content.values())
-    if flat:
-        database = content
-    if not isinstance(database, dict):
-        raise InputError(
-            f"{path}: has no 'database' object; expected the ActivityNet form "
-            '{"database": {video: {"subset", "annotations"}}}'
-        )
+    database, flat = _database_in(path, read_json(path))
     return {name: _check_video(path, name, entry, flat) for name, entry in database.items()}
 
 
-def read_intervals(path: str | os.PathLike, label: str = "Ambiguous") -> dict[str, list[dict]]:
-    """Reads intervals as THUMOS14 writes its ambiguous ones: "video start end" in seconds, one a line.
-
-    Args:
-        path: a text file.
-        label: what to call them.
-
-    Returns:
-        video name -> [{"label", "segment": (start, end)}], in file order.
-
-    Raises:
-        InputError: if it cannot be read, or a line is something else.
-    """
-    expected = "a video name, start and end in seconds on each line"
-    intervals: dict[str, list[dict]] = {}
-    for number, line in enumerate(read_text(path, expected=expected).splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            video, start, end = line.split()
-            segment = (float(start), float(end))
-            if not 0 <= segment[0] <= segment[1] <= MAX_SECONDS or "\0" in video:
-                raise ValueError
-        except ValueError:
-            raise InputError(f"{path}: line {number} is {line.strip()!r}; expected {expected}") from None
-        intervals.setdefault(video, []).append({"label": label, "segment": segment})
-    return intervals
+def _database_in(path: str | os.PathLike, content: Any) -> tuple[dict[str, Any], bool]:
+    """The object with one entry per video, and whether the file is that object itself ("flat")."""
+    if isinstance(content, dict):
+        database = content.get("database")
+        if isinstance(database, dict):
+            return database, False
+        flat = all(isinstance(entry, dict) and "annotations" in entry for entry in content.values())
+        if database is None and content and flat:
+            return content, True
+    raise InputError(
+        f"{path}: has no 'database' object; expected the ActivityNet form "
+        '{"database": {video: {"subset", "annotations"}}}'
+    )
 
 
-def subset_of(
-    ground_truth: dict[str, AnnotatedVideo], subset: str, *, path: str | os.PathLike
-) -> dict[str, tuple[Annotation, ...]]:
-    """The annotations of one subset's videos, in file order.
-
-    Raises:
-        InputError: if no video is in it, or none of its videos is annotated.
-    """
-    chosen = {n: v.annotations for n, v in ground_truth.items() if v.subset == subset}
-    if not chosen:
-        known = ", ".join(sorted({repr(v.subset) for v in ground_truth.values()})) or "none"
-        raise InputError(f"{path}: has no video of subset {subset!r}; expected one of its subsets: {known}")
-    if not any(chosen.values()):
-        raise InputError(f"{path}: no video of subset {subset!r} has an annotation; expected some")
-    return chosen
-
-
-def _check_video(path, name: str, entry, flat: bool) -> AnnotatedVideo:
+def _check_video(path: str | os.PathLike, name: str, entry: Any, flat: bool) -> AnnotatedVideo:
     where = f"{path}: video {name!r}"
     if flat and isinstance(entry, dict):
         entry = {"subset": "", **entry}
@@ -103,7 +65,7 @@ def _check_video(path, name: str, entry, flat: bool) -> AnnotatedVideo:
         raise InputError(f"{where}: has no subset; expected an object with text 'subset'")
     annotations = entry.get("annotations", [])
     if not isinstance(annotations, list):
-        raise InputError(f"{where}: 'annotations' is no list; expected a list of label and segment")
+        raise InputError(f"{where}: 'annotations' is not a list; expected a list of label and segment")
     return AnnotatedVideo(
         entry["subset"],
         tuple(_check_annotation(f"{where}, annotation {i}", a) for i, a in enumerate(annotations)),
@@ -111,7 +73,7 @@ def _check_video(path, name: str, entry, flat: bool) -> AnnotatedVideo:
     )
 
 
-def _check_duration(where: str, value) -> float | None:
+def _check_duration(where: str, value: Any) -> float | None:
     if value is None:
         return None
     try:
@@ -123,7 +85,7 @@ def _check_duration(where: str, value) -> float | None:
     return duration
 
 
-def _check_annotation(where: str, entry) -> Annotation:
+def _check_annotation(where: str, entry: Any) -> Annotation:
     try:
         label = entry["label"]
         start, end = as_segment(entry["segment"])
@@ -140,3 +102,57 @@ def _check_annotation(where: str, entry) -> Annotation:
     if end < start:
         raise InputError(f"{where}: segment [{start}, {end}] ends before it starts; expected start <= end")
     return Annotation(label, start, end)
+
+
+def subset_of(
+    ground_truth: dict[str, AnnotatedVideo], subset: str, *, path: str | os.PathLike
+) -> dict[str, tuple[Annotation, ...]]:
+    """The annotations of one subset's videos.
+
+    Args:
+        ground_truth: from `read_ground_truth`.
+        subset: the subset's name.
+        path: the file that was read, for messages.
+
+    Returns:
+        Video name -> annotations, in file order.
+
+    Raises:
+        InputError: if no video is in the subset, or none of its videos is annotated.
+    """
+    chosen = {n: v.annotations for n, v in ground_truth.items() if v.subset == subset}
+    if not chosen:
+        known = ", ".join(sorted({repr(v.subset) for v in ground_truth.values()})) or "none"
+        raise InputError(f"{path}: has no video of subset {subset!r}; expected one of its subsets: {known}")
+    if not any(chosen.values()):
+        raise InputError(f"{path}: no video of subset {subset!r} has an annotation; expected some")
+    return chosen
+
+
+def read_intervals(path: str | os.PathLike, label: str = "Ambiguous") -> dict[str, list[dict]]:
+    """Reads intervals as THUMOS14 writes its ambiguous ones: "video start end" in seconds, one a line.
+
+    Args:
+        path: a text file.
+        label: the label that all intervals get.
+
+    Returns:
+        Video name -> [{"label", "segment": (start, end)}] in seconds, in file order.
+
+    Raises:
+        InputError: if the file cannot be read, or a line is something else.
+    """
+    expected = "a video name, start and end in seconds on each line"
+    intervals: dict[str, list[dict]] = {}
+    for number, line in enumerate(read_text(path, expected=expected).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            video, start, end = line.split()
+            segment = (float(start), float(end))
+            if not 0 <= segment[0] <= segment[1] <= MAX_SECONDS or "\0" in video:
+                raise ValueError
+        except ValueError:
+            raise InputError(f"{path}: line {number} is {line.strip()!r}; expected {expected}") from None
+        intervals.setdefault(video, []).append({"label": label, "segment": segment})
+    return intervals

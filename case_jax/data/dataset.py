@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the code, whichever way it was read or made."""
+"""A data set as the rest of the code sees it, whether it was read or made."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -22,12 +22,12 @@ class Annotation(NamedTuple):
 
 
 def as_entries(annotations: Sequence[Annotation]) -> list[dict]:
-    """Annotations as the {"label", "segment"} entries that detection mAP takes."""
+    """Annotations as the {"label", "segment"} entries (seconds) that detection mAP takes."""
     return [{"label": a.label, "segment": (a.start, a.end)} for a in annotations]
 
 
 def in_action(annotations: Sequence[Annotation], seconds: np.ndarray) -> np.ndarray:
-    """(N,) bool: whether an annotated action is on at each of (N,) seconds."""
+    """(N,) bool, whether an annotated action is under way at each of N times; ``seconds`` is (N,) float."""
     on = np.zeros(len(seconds), bool)
     for annotation in annotations:
         on |= (annotation.start <= seconds) & (seconds < annotation.end)
@@ -39,16 +39,16 @@ class Video(NamedTuple):
 
     name: str
     features: Mapping[str, np.ndarray]  # stream -> (T_v, D), float32 unless asked for otherwise
-    annotations: tuple[Annotation, ...]  # of test videos for scoring; of training videos only labels are used
-    duration: float | None = None  # seconds that rescaled features cover
+    annotations: tuple[Annotation, ...]  # training uses only their labels, evaluation their segments, too
+    duration: float | None = None  # seconds that the features cover, if they were rescaled
 
     @property
     def num_snippets(self) -> int:
-        """T_v."""
+        """T_v, the number of snippets."""
         return video_length(self.features)
 
     def seconds(self, info: DatasetInfo) -> float:
-        """How long the features last, T_v snippets together."""
+        """How many seconds the T_v snippets cover together."""
         if self.duration is not None:
             return self.duration
         if info.rescaled:
@@ -62,30 +62,38 @@ class Split:
 
     subset: str
     videos: tuple[Video, ...]
-    packed: PackedFeatures | None = None  # where the videos' features lie together, if they do
-    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)  # why -> how many
+    packed: PackedFeatures | None = None  # the array of which the videos' features are views, if there is one
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)  # reason -> how many videos
 
     @property
     def population(self) -> str:
-        """How many videos and instances there are, and what was left out."""
+        """The number of videos and instances in words, and how many videos were left out, and why."""
         said = f"{len(self.videos):,} videos with {self.num_instances:,} instances"
         reasons = ", ".join(f"{count:,} {why}" for why, count in self.left_out.items() if count)
         return f"{said} (left out: {reasons})" if reasons else said
 
     @property
     def num_instances(self) -> int:
-        """Annotated action instances in all videos."""
+        """The number of annotated action instances in all videos."""
         return sum(len(video.annotations) for video in self.videos)
 
     def pack(self, streams: Sequence[str], dtype: str = "float32") -> PackedFeatures:
-        """The features of all videos in one array per stream; a copy only if they do not lie so already."""
+        """The features of all videos in one array per stream; copied only if they do not lie so already.
+
+        Args:
+            streams: which streams, in order.
+            dtype: "float32" or "bfloat16".
+
+        Returns:
+            `PackedFeatures` in host memory.
+        """
         packed = self.packed
         if packed is not None and all(packed.rows[name].dtype == DTYPES[dtype] for name in streams):
             return packed
         return pack([video.features for video in self.videos], streams, dtype)
 
     def video_labels(self, classes: Sequence[str]) -> np.ndarray:
-        """(V, G) float32 multi-hot labels Y: all that training sees of the annotations."""
+        """(V, G) float32 multi-hot labels Y of the V videos: all that training sees of the annotations."""
         index = {name: i for i, name in enumerate(classes)}
         labels = np.zeros((len(self.videos), len(classes)), np.float32)
         for row, video in zip(labels, self.videos):
@@ -93,7 +101,12 @@ class Split:
         return labels
 
     def database(self, subset: str, info: DatasetInfo) -> dict[str, dict]:
-        """Video name -> what ActivityNet's annotation files say of it."""
+        """Video name -> its entry in ActivityNet's annotation files.
+
+        Args:
+            subset: the subset that all entries get.
+            info: of the data set; tells the videos' durations in seconds.
+        """
         return {
             video.name: {
                 "subset": subset,
@@ -104,13 +117,13 @@ class Split:
         }
 
     def ground_truth(self) -> dict[str, list[dict]]:
-        """Video name -> [{"label", "segment"}], as `case_jax.evaluation.mean_average_precision` takes it."""
+        """Video name -> [{"label", "segment"}] (seconds), as `case_jax.evaluation` takes it."""
         return {video.name: as_entries(video.annotations) for video in self.videos}
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Training and test videos with their facts."""
+    """The training and test videos of a data set, and its facts."""
 
     info: DatasetInfo
     train: Split
@@ -118,7 +131,7 @@ class Dataset:
 
     @property
     def stream_widths(self) -> dict[str, int]:
-        """Stream name -> D."""
+        """Stream -> D, the number of channels."""
         features = (self.train.videos or self.test.videos)[0].features
         return {name: features[name].shape[1] for name in self.info.streams}
 
@@ -127,14 +140,14 @@ def hold_out(dataset: Dataset, groups: Sequence[str], part: int, num_parts: int)
     """A data set to choose settings on: a part of the training split stands in for the test split.
 
     Args:
-        dataset: whose training videos are annotated.
+        dataset: a data set whose training videos are annotated.
         groups: one name per training video; videos of one group (a person, a camera) stay together.
-        part: which part, from 0 on.
-        num_parts: of how many, at least 2 and at most as many as there are groups. Groups are dealt out in an
-            order that is always the same, so that the parts are disjoint and together are all of them.
+        part: which part to hold out, from 0 on.
+        num_parts: how many parts there are, at least 2 and at most as many as groups. The groups are dealt
+            out in an order that is always the same, so that the parts are disjoint and cover all groups.
 
     Returns:
-        `Dataset` that trains on the other parts; the test split is left out.
+        `Dataset` that trains on the other parts and tests on this one; the true test split is left out.
 
     Example:
         >>> names = ("ann_1", "ann_2", "bob_1")

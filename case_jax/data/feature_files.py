@@ -1,27 +1,15 @@
-"""One video's features on disk: read whole with those of others, or left there and read a few at a time."""
+"""One video's features left on disk: opened anew at each access, and read a few snippets at a time."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from case_jax.data.files import check_finite
-from case_jax.data.formats import Source, open_source, read_source, select_columns
-from case_jax.data.packed import DTYPES, PackedFeatures, allocate_rows, first_rows
+from case_jax.data.formats import Source, check_finite, format_of, open_source, select_columns
 from case_jax.errors import InputError
 
-__all__ = [
-    "FeatureFiles",
-    "KeptFeatures",
-    "Widths",
-    "check_shapes",
-    "find_features",
-    "read_packed",
-    "read_snippets",
-    "video_length",
-]
+__all__ = ["FeatureFiles", "KeptFeatures", "Widths", "check_shapes", "read_snippets", "video_length"]
 
-Widths = dict[str, tuple[int, Source | str]]  # stream -> (D, what has it)
+Widths = dict[str, tuple[int, Source | str]]  # stream -> (D, where that was seen first)
 
 
 class FeatureFiles(Mapping):
@@ -38,22 +26,22 @@ class FeatureFiles(Mapping):
         self.sources, self.num_snippets = dict(sources), num_snippets
 
     def __getitem__(self, stream: str) -> np.ndarray:
-        """The stream, opened."""
+        """The stream's (T_v, D) array, opened."""
         return open_source(self.sources[stream])
 
     def __iter__(self) -> Iterator[str]:
-        """The streams."""
+        """The streams' names."""
         return iter(self.sources)
 
     def __len__(self) -> int:
-        """How many streams."""
+        """How many streams there are."""
         return len(self.sources)
 
 
 class KeptFeatures(FeatureFiles):
-    """`FeatureFiles` of which those that are read whole when opened (.csv, HDF5) are read only once.
+    """`FeatureFiles` that read each file only once, if its format has to be read whole (.csv, HDF5).
 
-    They stay in memory as long as this does; a .npy file is mapped anew at each access.
+    Such arrays stay in memory as long as this object. A mapped file (.npy) is mapped anew at each access.
     """
 
     def __init__(self, sources: Mapping[str, Source], num_snippets: int | None = None):
@@ -61,41 +49,25 @@ class KeptFeatures(FeatureFiles):
         self._kept: dict[Source, np.ndarray] = {}
 
     def __getitem__(self, stream: str) -> np.ndarray:
-        """The stream, opened or kept."""
+        """The stream's (T_v, D) array, opened or kept."""
         source = self.sources[stream]
-        if source.path.suffix == ".npy":
+        if format_of(source.path).mapped:
             return super().__getitem__(stream)
-        whole = source._replace(columns=None)  # streams side by side are kept once
+        whole = source._replace(columns=None)  # an array of streams side by side is kept once
         if whole not in self._kept:
             self._kept[whole] = open_source(whole)
         return select_columns(source, self._kept[whole])
 
 
-def find_features(folder: Path, name: str, streams: Sequence[str], widths: Widths) -> FeatureFiles:
-    """Finds one video's streams, ``folder/<stream>/<name>.npy``, and checks their shapes.
-
-    Args:
-        folder: where the streams' folders are.
-        name: video name.
-        streams: which streams.
-        widths: as `check_shapes`.
-
-    Returns:
-        `FeatureFiles`.
-
-    Raises:
-        InputError: as `check_shapes`.
-    """
-    return check_shapes({stream: Source(folder / stream / f"{name}.npy") for stream in streams}, widths)
-
-
 def check_shapes(sources: Mapping[str, Source], widths: Widths, *, keep: bool = False) -> FeatureFiles:
-    """One video's streams, if their shapes fit together.
+    """Opens one video's streams and checks that their shapes fit together.
 
     Args:
         sources: stream -> where it is.
-        widths: stream -> (D, what has it); checked against, and extended with new streams.
-        keep: whether what is read whole to see its shape (.csv, HDF5) is kept, for reading snippets of it.
+        widths: stream -> (D, where that was seen first). Streams are checked against it; new streams are
+            added to it.
+        keep: whether a file that is read whole to see its shape (.csv, HDF5) is kept in memory, for reading
+            snippets of it soon.
 
     Returns:
         `FeatureFiles`, or `KeptFeatures`.
@@ -119,37 +91,6 @@ def check_shapes(sources: Mapping[str, Source], widths: Widths, *, keep: bool = 
     return files
 
 
-def read_packed(
-    videos: Sequence[FeatureFiles], streams: Sequence[str], dtype: str = "float32"
-) -> tuple[PackedFeatures, list[dict[str, np.ndarray]]]:
-    """Reads whole videos straight to where they lie together, so that memory holds them once.
-
-    Args:
-        videos: V >= 1 videos, from `find_features`.
-        streams: which streams.
-        dtype: "float32" or "bfloat16".
-
-    Returns:
-        The packed features, and per video its own views of them. Neither can be written to.
-
-    Raises:
-        InputError: if a value is not finite or a file has changed meanwhile.
-    """
-    lengths = np.array([video_length(video) for video in videos], np.int32)
-    first = first_rows(lengths)
-    views: list[dict[str, np.ndarray]] = [{} for _ in videos]
-    rows = {}
-    for stream in streams:
-        width = videos[0][stream].shape[1]
-        rows[stream] = allocate_rows(int(lengths.sum()), width, DTYPES[dtype])
-        for video, begin, length in zip(videos, first, lengths):
-            read_source(video.sources[stream], out=rows[stream][begin : begin + length])
-        rows[stream].flags.writeable = False  # a device may share this memory
-        for view, begin, length in zip(views, first, lengths):
-            view[stream] = rows[stream][begin : begin + length]
-    return PackedFeatures(rows, first, lengths), views
-
-
 def video_length(video: Mapping[str, np.ndarray]) -> int:
     """T_v of a video's features, in memory or on disk, without opening a file if it is known."""
     known = video.num_snippets if isinstance(video, FeatureFiles) else None
@@ -157,12 +98,12 @@ def video_length(video: Mapping[str, np.ndarray]) -> int:
 
 
 def read_snippets(video: Mapping[str, np.ndarray], stream: str, snippets: np.ndarray) -> np.ndarray:
-    """Some snippets of a video, from memory or from disk.
+    """Reads some snippets of a video, from memory or from disk.
 
     Args:
         video: stream -> (T_v, D), or `FeatureFiles`.
         stream: which stream.
-        snippets: (T,) int positions.
+        snippets: (T,) int, positions in the video.
 
     Returns:
         (T, D); float32 if from disk.
@@ -172,7 +113,7 @@ def read_snippets(video: Mapping[str, np.ndarray], stream: str, snippets: np.nda
     """
     rows = video[stream][snippets]
     if isinstance(video, FeatureFiles):
-        with np.errstate(over="ignore"):  # an overflow shows as infinite below
+        with np.errstate(over="ignore"):  # an overflow becomes infinite, which is refused below
             rows = np.asarray(rows, np.float32)
         check_finite(rows, str(video.sources[stream]), snippets)
     return rows

@@ -1,4 +1,4 @@
-"""One video's features in whatever form a caller has them, read piece by piece."""
+"""One video's features as a caller of the localizer hands them over, read piece by piece."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -7,23 +7,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from case_jax.data.feature_files import FeatureFiles, read_snippets
-from case_jax.data.files import check_finite
+from case_jax.data.formats import check_finite
 from case_jax.data.packed import DTYPES
 from case_jax.errors import InputError
 
 __all__ = ["Features", "GivenVideo", "open_video"]
 
-# What one video may be given as: stream -> (T_v, D), or the streams side by side in one array.
+# One video: stream -> (T_v, D), or one array of the streams side by side.
 Features = Mapping[str, Any] | np.ndarray
 
 
 class GivenVideo(NamedTuple):
-    """A video whose shapes are right.
+    """A video whose shapes were checked.
 
     Attributes:
         length: T_v.
-        read: reads the snippets from a first one to an end, stream -> (R, D) float32; raises an `InputError`
-            where a number is not finite.
+        read: takes a first snippet and the one after the last; returns stream -> (R, D) float32; raises
+            `InputError` if a number is not finite.
     """
 
     length: int
@@ -34,33 +34,64 @@ def open_video(features: Features, widths: Mapping[str, int], name: str) -> Give
     """Checks the shapes of a video that is to be read.
 
     Args:
-        features: `Features`, arrays in memory, maps of files, or `FeatureFiles`.
+        features: arrays in memory, memory maps or `FeatureFiles`; see `Features`. Any real dtype.
         widths: stream -> D.
-        name: what messages call the video.
+        name: the video's name in messages.
+
+    Returns:
+        `GivenVideo`.
 
     Raises:
-        InputError: if a stream is missing, of another width or of another length, or holds no real numbers.
+        InputError: if a stream is missing, has another width or length, or does not hold real numbers.
     """
-    arrays: Mapping[str, Any]
     if isinstance(features, FeatureFiles):
-        arrays, names = features, {stream: str(source) for stream, source in features.sources.items()}
-    elif isinstance(features, Mapping):
-        arrays, names = features, {stream: f"{name}[{stream!r}]" for stream in widths}
-    else:
-        array = _as_array(features, sum(widths.values()), widths, name)
+        return _open_files(features, widths, name)
+    if isinstance(features, Mapping):
+        return _open_streams(features, widths, name)
+    return _open_side_by_side(features, widths, name)
 
-        def divide(begin: int, end: int) -> dict[str, np.ndarray]:
-            together = _read(array, begin, end, name)
-            parts = np.split(together, [*itertools.accumulate(widths.values())][:-1], axis=1)
-            return dict(zip(widths, parts))
 
-        return GivenVideo(len(array), divide)
+def _open_files(files: FeatureFiles, widths: Mapping[str, int], name: str) -> GivenVideo:
+    named = {stream: str(source) for stream, source in files.sources.items()}
+    opened = _check_streams(files, widths, name, named)
 
+    def read(begin: int, end: int) -> dict[str, np.ndarray]:
+        # Opened again each time, so that no memory map of a long file holds on to the pages read.
+        return {stream: read_snippets(files, stream, np.arange(begin, end)) for stream in widths}
+
+    return GivenVideo(len(next(iter(opened.values()))), read)
+
+
+def _open_streams(streams: Mapping[str, Any], widths: Mapping[str, int], name: str) -> GivenVideo:
+    named = {stream: f"{name}[{stream!r}]" for stream in widths}
+    opened = _check_streams(streams, widths, name, named)
+
+    def read(begin: int, end: int) -> dict[str, np.ndarray]:
+        return {stream: _read(array, begin, end, named[stream]) for stream, array in opened.items()}
+
+    return GivenVideo(len(next(iter(opened.values()))), read)
+
+
+def _open_side_by_side(features: Any, widths: Mapping[str, int], name: str) -> GivenVideo:
+    array = _as_array(features, sum(widths.values()), widths, name)
+    ends = [*itertools.accumulate(widths.values())]
+
+    def read(begin: int, end: int) -> dict[str, np.ndarray]:
+        parts = np.split(_read(array, begin, end, name), ends[:-1], axis=1)
+        return dict(zip(widths, parts))
+
+    return GivenVideo(len(array), read)
+
+
+def _check_streams(
+    streams: Mapping[str, Any], widths: Mapping[str, int], name: str, named: Mapping[str, str]
+) -> dict[str, Any]:
+    """Stream -> array, all of them equally long; ``named`` is how messages call each."""
     for stream in widths:
-        if stream not in arrays:
+        if stream not in streams:
             raise InputError(f"{name}: has no stream {stream!r}; expected {', '.join(widths)}")
     opened = {
-        stream: _as_array(arrays[stream], width, {stream: width}, names[stream])
+        stream: _as_array(streams[stream], width, {stream: width}, named[stream])
         for stream, width in widths.items()
     }
     first = next(iter(opened))
@@ -68,25 +99,18 @@ def open_video(features: Features, widths: Mapping[str, int], name: str) -> Give
     for stream, array in opened.items():
         if len(array) != length:
             raise InputError(
-                f"{names[stream]}: has {len(array)} snippets; expected {length} as in {names[first]}"
+                f"{named[stream]}: has {len(array)} snippets; expected {length} as in {named[first]}"
             )
-
-    def read(begin: int, end: int) -> dict[str, np.ndarray]:
-        if isinstance(features, FeatureFiles):
-            # Opened again each time, so that no map of a long file holds on to what was read.
-            return {stream: read_snippets(features, stream, np.arange(begin, end)) for stream in widths}
-        return {stream: _read(array, begin, end, names[stream]) for stream, array in opened.items()}
-
-    return GivenVideo(length, read)
+    return opened
 
 
 def _as_array(array: Any, width: int, widths: Mapping[str, int], name: str) -> Any:
-    """Something with the shape (T_v, ``width``) and a dtype of real numbers, as it is if it has them."""
+    """The array unchanged if it has shape (T_v, ``width``) and real numbers; otherwise as numpy takes it."""
     if not (isinstance(getattr(array, "dtype", None), np.dtype) and hasattr(array, "__getitem__")):
         try:
             array = np.asarray(array)
         except (ValueError, TypeError):
-            raise InputError(f"{name}: is no array; expected (snippets, {width}) numbers") from None
+            raise InputError(f"{name}: is not an array; expected (snippets, {width}) numbers") from None
     if array.dtype.kind not in "fiu" and array.dtype != DTYPES["bfloat16"]:
         raise InputError(f"{name}: holds {array.dtype} values; expected (snippets, {width}) numbers")
     if len(array.shape) != 2 or not array.shape[0]:
@@ -99,8 +123,8 @@ def _as_array(array: Any, width: int, widths: Mapping[str, int], name: str) -> A
 
 
 def _read(array: Any, begin: int, end: int, name: str) -> np.ndarray:
-    """(end - begin, D) float32 rows of an array, if they are finite."""
-    with np.errstate(over="ignore"):  # an overflow shows as infinite below
+    """(end - begin, D) float32 rows of an array; refuses values that are not finite."""
+    with np.errstate(over="ignore"):  # an overflow becomes infinite, which is refused below
         values = np.asarray(array[begin:end]).astype(np.float32, copy=False)
     check_finite(values, name, range(begin, end))
     return values

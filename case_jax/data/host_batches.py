@@ -1,4 +1,4 @@
-"""Batches for features that do not fit on the device, gathered on the host ahead of training.
+"""Batches of features that do not fit on the device, gathered on the host ahead of training.
 
 Needs grain (extra `host`).
 """
@@ -23,12 +23,12 @@ class HostBatches:
     """Step -> the batch that `case_jax.data.samplers.plan_batch` draws for it; can be sent to a process.
 
     Attributes:
-        key_data: of the run's PRNG key, (2,) uint32 numpy (a key itself cannot be sent).
-        videos: V training videos, stream name -> (T_v, D), in memory or `FeatureFiles`.
+        key_data: (2,) uint32 numpy, the data of the run's PRNG key (a key itself cannot be sent).
+        videos: V training videos, stream -> (T_v, D), in memory or `FeatureFiles`.
         labels: (V, G) float32.
-        lengths: (V,) int32.
+        lengths: (V,) int32, T_v.
         streams: which streams.
-        batch_size: B of the global batch.
+        batch_size: B of the whole batch, over all shards.
         num_snippets: T.
         sampling: "stratified" or "uniform".
         shard: which part of the batch's B videos to load.
@@ -51,9 +51,9 @@ class HostBatches:
             raise ValueError(f"a batch of {self.batch_size} cannot be divided in {self.num_shards} parts")
 
     def plan(self, step: int) -> BatchPlan:
-        """The step's plan, of the whole batch, as numpy arrays."""
+        """The step's plan for the whole batch: (B,) videos and (B, T) snippets, int32 numpy arrays."""
         if multiprocessing.parent_process() is not None:
-            # A worker must not take a share of the accelerator to draw a few integers.
+            # A worker draws only a few integers; it must not claim a share of the accelerator's memory.
             jax.config.update("jax_platforms", "cpu")
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
             plans = plan_batches(
@@ -68,7 +68,11 @@ class HostBatches:
         return BatchPlan(*(np.asarray(array)[0] for array in plans))
 
     def __call__(self, step: int) -> dict:
-        """The step's batch of numpy arrays, as `train_step` takes it; its part if it is divided."""
+        """The step's batch as `train_step` takes it, or this shard's part of it, in numpy arrays.
+
+        Returns:
+            {"features": stream -> (B / num_shards, T, D), "labels": (B / num_shards, G) float32}.
+        """
         plan = self.plan(step)
         share = self.batch_size // self.num_shards
         part = slice(self.shard * share, (self.shard + 1) * share)
@@ -83,19 +87,19 @@ class HostBatches:
 def host_batches(
     batches: HostBatches, first_step: int, last_step: int, *, num_workers: int = 0, prefetch: int = 1
 ) -> Generator[dict]:
-    """The batches of steps ``first_step`` to ``last_step`` - 1, loaded ahead in order.
+    """Loads the batches of steps ``first_step`` to ``last_step`` - 1 ahead, and yields them in order.
 
     Args:
-        batches: what to load.
-        first_step: first step.
-        last_step: where to stop.
-        num_workers: worker processes; 0 loads in a thread of this process. Workers are started afresh, so
-            a program that uses them must guard its main part with ``if __name__ == "__main__"``, and its
-            absl flags must be parsed (grain reads some).
-        prefetch: batches kept ready by the thread, or by each worker.
+        batches: step -> batch.
+        first_step: the first step.
+        last_step: the step before which to stop.
+        num_workers: how many worker processes load; 0 loads in a thread of this process. Workers are new
+            interpreters, so a program that uses them must guard its main part with
+            ``if __name__ == "__main__"``, and its absl flags must be parsed (grain reads some).
+        prefetch: how many batches the thread, or each worker, keeps ready.
 
     Yields:
-        What ``batches(step)`` returns. Closing the generator stops the loading.
+        ``batches(step)`` of each step. Closing the generator stops the loading.
 
     Raises:
         InputError: if a value read from disk is not finite.
@@ -111,10 +115,10 @@ def host_batches(
     loaded = iter(dataset)
     try:
         for batch in loaded:
-            # Workers hand over shared memory, which must not be tied to how long a device keeps an array.
+            # Workers hand over shared memory. A copy frees it even if a device keeps the batch for long.
             copied = jax.tree.map(np.array, batch)
             del batch
             yield copied
     finally:
         loaded.close()  # stops the workers
-        gc.collect()  # grain's last batches are in reference cycles; this gives their shared memory back
+        gc.collect()  # grain keeps its last batches in reference cycles; this frees their shared memory

@@ -1,4 +1,4 @@
-"""One door to data sets on disk, whichever layout they are in."""
+"""The one door to data sets on disk, whichever layout they are in."""
 
 import os
 
@@ -10,13 +10,13 @@ __all__ = ["load_dataset"]
 
 
 def load_dataset(data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: str = "float32") -> Dataset:
-    """Reads a data set in the layout of THUMOS14 or of ActivityNet, and checks what will be used of it.
+    """Reads a data set in the layout of THUMOS14 or of ActivityNet, and checks all of it that is used.
 
     Args:
-        data_dir: folder in one of the two layouts; `case_jax.data.thumos` and `case_jax.data.activitynet`
-            describe them.
-        in_memory: False to leave the features on disk. Each file is then opened once, to check its shape,
-            and values are checked as they are read.
+        data_dir: folder in one of the two layouts, which `case_jax.data.thumos` and
+            `case_jax.data.activitynet` describe.
+        in_memory: False to leave the features on disk. Each file is then opened once, to check its shape, and
+            values are checked when they are read.
         dtype: "float32" or "bfloat16", of features in memory.
 
     Returns:

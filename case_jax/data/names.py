@@ -1,19 +1,25 @@
-"""Video names with and without ActivityNet's prefix."""
+"""Video names: lists of them, and names with and without ActivityNet's prefix."""
 
+import os
 from collections.abc import Container
+from pathlib import Path
 
-__all__ = ["find_name"]
+from case_jax.data.files import read_text
+from case_jax.errors import InputError
+
+__all__ = ["find_name", "read_names", "split_path"]
 
 _PREFIX = "v_"
+_EXPECTED = "one video name a line"
 
 
 def find_name(name: str, known: Container[str]) -> str | None:
-    """The name under which a video is known: as it is, with the prefix "v_", or without it.
+    """The name under which a video is known: unchanged, with the prefix "v_", or without it.
 
-    Annotations of ActivityNet name videos by their YouTube ids, files of features often by "v_" and the id.
+    ActivityNet's annotations name videos by their YouTube ids; files of features often by "v_" and the id.
 
     Args:
-        name: of a video.
+        name: a video's name.
         known: names.
 
     Returns:
@@ -27,3 +33,39 @@ def find_name(name: str, known: Container[str]) -> str | None:
         if candidate in known:
             return candidate
     return None
+
+
+def split_path(data_dir: str | os.PathLike, split: str) -> Path:
+    """The file in a data set that lists a split's videos; ``split`` is "train" or "test"."""
+    return Path(data_dir) / f"split_{split}.txt"
+
+
+def read_names(path: str | os.PathLike) -> list[str]:
+    """Reads video names, one a line; blank lines, CRLF and a byte order mark are allowed.
+
+    Args:
+        path: a UTF-8 text file.
+
+    Returns:
+        The names in file order, at least one.
+
+    Raises:
+        InputError: if the file is missing, unreadable or empty, a name repeats, or a name is not a plain file
+            name (so that no path outside the data folder can be read).
+    """
+    lines = read_text(path, expected=_EXPECTED).splitlines()
+    names: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        name = line.strip()
+        if not name:
+            continue
+        if name in names:
+            raise InputError(
+                f"{path}: {name!r} is on lines {names[name]} and {number}; expected each video once"
+            )
+        if name in (".", "..") or any(c in name for c in "/\\\0"):
+            raise InputError(f"{path}: line {number} is {name!r}; expected a video name, not a path")
+        names[name] = number
+    if not names:
+        raise InputError(f"{path}: names no video; expected {_EXPECTED}")
+    return list(names)

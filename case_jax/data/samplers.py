@@ -1,6 +1,6 @@
 """Which videos make a batch, and which T snippets stand for a video of any length.
 
-Pure functions of a key, so that a resumed run draws what the uninterrupted one would have drawn.
+All are pure functions of a key, so that a resumed run draws what the uninterrupted run would have drawn.
 """
 
 import functools
@@ -23,7 +23,7 @@ __all__ = [
 
 
 class BatchPlan(NamedTuple):
-    """What a step reads: B videos, T snippets of each. Several steps' plans have a leading axis S."""
+    """What one step reads: B videos, T snippets of each. The plans of several steps have a leading axis S."""
 
     videos: jax.Array  # (B,) int32 positions in the training set
     snippets: jax.Array  # (B, T) int32 snippet positions in each video
@@ -52,7 +52,7 @@ def stratified_indices(key: jax.Array, length: jax.Array | int, num_snippets: in
     """One snippet drawn uniformly from each of T equal strata of a video.
 
     Stratum i holds the integers floor(i * length / T) .. floor((i + 1) * length / T), both ends included,
-    the last one ends at length - 1. A video of exactly T snippets is kept as it is.
+    but the last one ends at length - 1. A video of exactly T snippets is kept unchanged.
 
     Args:
         key: PRNG key.
@@ -70,7 +70,20 @@ def stratified_indices(key: jax.Array, length: jax.Array | int, num_snippets: in
 
 
 def sample_snippets(key: jax.Array, length: jax.Array | int, num_snippets: int, sampling: str) -> jax.Array:
-    """`stratified_indices` or `uniform_indices` (which ignores the key), by name."""
+    """`stratified_indices` or `uniform_indices` (which ignores the key), by name.
+
+    Args:
+        key: PRNG key.
+        length: () int, snippets in the video.
+        num_snippets: T.
+        sampling: "stratified" or "uniform".
+
+    Returns:
+        (T,) int32, non-decreasing.
+
+    Raises:
+        ValueError: for any other ``sampling``.
+    """
     if sampling == "stratified":
         return stratified_indices(key, length, num_snippets)
     if sampling == "uniform":
@@ -87,13 +100,13 @@ def plan_batch(
     num_snippets: int,
     sampling: str = "stratified",
 ) -> BatchPlan:
-    """Draws one step's batch. Every feeder of training follows it, on a device or on the host.
+    """Draws one step's batch. Every feeder of training follows this plan, on a device or on the host.
 
-    Every epoch is a new permutation of the videos; the last, incomplete batch of an epoch is dropped.
-    Step s of a key is always the same batch, on every backend.
+    Every epoch is a new permutation of the videos; the last, incomplete batch of an epoch is dropped. Step s
+    of a key is always the same batch, on every backend.
 
     Args:
-        key: the run's key.
+        key: the run's PRNG key.
         step: () int, number of steps taken before this one.
         lengths: (V,) int, snippets in each training video.
         batch_size: B, at most V.
@@ -101,7 +114,7 @@ def plan_batch(
         sampling: "stratified" or "uniform".
 
     Returns:
-        `BatchPlan`.
+        `BatchPlan` of (B,) videos and (B, T) snippets, int32.
 
     Raises:
         ValueError: if there are fewer videos than ``batch_size``.
@@ -130,21 +143,25 @@ def plan_batches(
     num_snippets: int,
     sampling: str = "stratified",
 ) -> BatchPlan:
-    """`plan_batch` of ``num_steps`` steps from ``first_step`` on, with a leading axis S of steps."""
+    """`plan_batch` of S = ``num_steps`` steps from ``first_step`` on; args as there.
+
+    Returns:
+        `BatchPlan` of (S, B) videos and (S, B, T) snippets, int32.
+    """
     plan = functools.partial(plan_batch, batch_size=batch_size, num_snippets=num_snippets, sampling=sampling)
     steps = first_step + jnp.arange(num_steps, dtype=jnp.int32)
     return jax.vmap(plan, in_axes=(None, 0, None))(key, steps, lengths)
 
 
 def gather_batch(features: PackedFeatures, plan: BatchPlan) -> dict[str, jax.Array]:
-    """The snippets of a plan, gathered on the device that holds the features.
+    """Gathers the snippets of a plan on the device that holds the features.
 
     Args:
-        features: of all training videos.
-        plan: of one step.
+        features: all training videos.
+        plan: one step's plan.
 
     Returns:
-        Stream name -> (B, T, D) in the dtype of the features.
+        Stream -> (B, T, D) in the dtype of the features.
     """
     positions = features.first[plan.videos][:, None] + plan.snippets
     return {

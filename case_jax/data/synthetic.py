@@ -1,18 +1,19 @@
 """A synthetic two-stream data set on which the method's premise holds. It is NOT real video.
 
 What it imitates, and why:
-- every class consists of several *sub-actions* of which one is *salient*: it alone tells the class apart at
-  a glance, so a video loss is content with finding it; the others look much like those of other classes;
-- all sub-actions share a weak "something moves" direction, and recur from video to video, so clusters of
-  snippets can be told to be foreground although no single video label says so;
-- a few *background* scenes are shared by the videos of all classes;
-- *context* (the run-up, the pitch) surrounds actions: background that correlates with the class;
-- every video has its own *style*, an offset of all its snippets;
-- the two streams confuse different things: in the first stream (appearance) a class resembles its
-  neighbour, and context looks like the action; in the second (motion) it resembles another class, and
-  context looks like background.
+- Every class consists of several *sub-actions*, one of which is *salient*: it alone tells the class at a
+  glance, so finding it satisfies a video-level loss. The other sub-actions look much like those of other
+  classes.
+- All sub-actions share a weak "something moves" direction and recur from video to video. So clusters of
+  snippets can be recognized as foreground although no video label says so.
+- The videos of all classes share a few *background* scenes.
+- *Context* (the run-up, the pitch) surrounds actions: it is background that correlates with the class.
+- Every video has its own *style*, an offset of all its snippets.
+- The two streams confuse different things. In the first stream (appearance) a class resembles its neighbour,
+  and context looks like the action; in the second (motion) it resembles another class, and context looks like
+  background.
 
-Everything follows from the seed alone, in float64 numpy, and is the same on every platform that rounds alike.
+The seed alone determines everything, in float64 numpy; it is the same on every platform that rounds alike.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ __all__ = ["WORLDS", "SyntheticSpec", "make_synthetic_dataset"]
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticSpec:
-    """The world's size and difficulty; a strength is the length of a vector."""
+    """The size and difficulty of a synthetic world. A strength is the length of a vector of features."""
 
     num_train: int = 96
     num_test: int = 48
@@ -36,19 +37,22 @@ class SyntheticSpec:
     min_snippets: int = 60
     max_snippets: int = 200
     action: tuple[int, int] = (5, 14)  # shortest and longest action, snippets
-    gap: tuple[int, int] = (30, 70)  # between the context of one action and the next action's
-    context_rate: float = 0.6  # how often there is context before an action, and after it
-    stray_context_rate: float = 0.5  # how often there is context of some class without its action
-    sub_actions: int = 4  # per class, the first one salient
-    backgrounds: int = 12
-    salient: float = 8.0  # how far a salient sub-action stands out
-    ordinary: float = 2.5  # how far the other sub-actions do
-    motion: float = 1.5  # what all sub-actions share
-    background: float = 2.0
-    context: float = 2.5
-    style: float = 0.8
-    noise: float = 0.6  # per channel and snippet
-    confusion: float = 0.6  # share of a class's direction that its look-alike has too
+    gap: tuple[int, int] = (
+        30,
+        70,
+    )  # shortest and longest time from one action's context to the next's, snippets
+    context_rate: float = 0.6  # probability of context before an action, and of context after it
+    stray_context_rate: float = 0.5  # probability of context without its action in a gap
+    sub_actions: int = 4  # per class; the first one is salient
+    backgrounds: int = 12  # scenes
+    salient: float = 8.0  # strength of the salient sub-action
+    ordinary: float = 2.5  # strength of the other sub-actions
+    motion: float = 1.5  # strength of what all sub-actions share
+    background: float = 2.0  # strength of a scene
+    context: float = 2.5  # strength of context
+    style: float = 0.8  # strength of a video's style
+    noise: float = 0.6  # standard deviation per channel and snippet
+    confusion: float = 0.6  # share of a class's direction that its look-alike has, too
 
     def __post_init__(self):
         if not self.action[0] + 4 <= self.min_snippets <= self.max_snippets:
@@ -58,7 +62,7 @@ class SyntheticSpec:
             )
 
 
-# Others differ in difficulty: classes more alike in more noise; actions that fill 44 % of the time.
+# "hard" has classes that are more alike, in more noise; in "long", actions fill 44 % of the time.
 WORLDS = {
     "default": SyntheticSpec(),
     "hard": SyntheticSpec(noise=0.8, confusion=0.9, salient=6.0, context=3.0),
@@ -70,11 +74,12 @@ def make_synthetic_dataset(seed: int = 0, spec: SyntheticSpec | None = None) -> 
     """Generates the data set.
 
     Args:
-        seed: everything follows from it.
+        seed: determines everything.
         spec: size and difficulty.
 
     Returns:
-        `Dataset` with streams "rgb" and "flow", 25 frames per second and 16 frames per snippet.
+        `Dataset` with streams "rgb" and "flow", (T_v, spec.width) float32 each, at 25 frames per second and
+        16 frames per snippet.
 
     Example:
         >>> spec = SyntheticSpec(num_train=2, num_test=1, num_classes=2)
@@ -98,7 +103,7 @@ def make_synthetic_dataset(seed: int = 0, spec: SyntheticSpec | None = None) -> 
 
 
 class _World:
-    """The directions of one stream's feature space; ``shift`` says which class looks like which."""
+    """The directions of one stream's feature space; class i resembles class i + ``shift``."""
 
     def __init__(self, rng: np.random.Generator, spec: SyntheticSpec, shift: int):
         def directions(*shape):
@@ -110,7 +115,7 @@ class _World:
         classes = own + spec.confusion * look_alike
         motion = spec.motion * directions(1)[0]
 
-        # (class, sub-action, width): the salient one shows the class, the others a kind of movement that
+        # (class, sub-action, width): the salient one shows the class; the others show a kind of movement that
         # neighbouring classes share.
         self.sub_actions = motion + np.zeros((spec.num_classes, spec.sub_actions, spec.width))
         self.sub_actions[:, 0] += spec.salient * classes
@@ -120,8 +125,8 @@ class _World:
             self.sub_actions[label, 1:] += spec.ordinary * (shared + 0.25 * own[label])
 
         self.backgrounds = spec.background * directions(spec.backgrounds)
-        # Classes share kinds of context (a pitch, a run-up); appearance, the first stream, also shows the
-        # class in it, motion hardly does.
+        # Classes share kinds of context (a pitch, a run-up). In it, the first stream (appearance) also shows
+        # the class; the second (motion) hardly does.
         visible = 0.4 if shift == 1 else 0.1
         kinds = directions((spec.num_classes + 1) // 2)[np.arange(spec.num_classes) // 2]
         self.contexts = spec.context * (kinds + visible * own)
@@ -166,7 +171,12 @@ def _make_video(
 def _script(
     rng: np.random.Generator, spec: SyntheticSpec, length: int, classes: list[int]
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int, int]]]:
-    """Who does what when: per snippet its class and its kind, and the instances (class, begin, end)."""
+    """Writes a video's script.
+
+    Returns:
+        (T_v,) int class of each snippet; (T_v,) int kind of each snippet: `_BACKGROUND`, `_CONTEXT` or its
+        sub-action; and the action instances (class, first snippet, the snippet after the last).
+    """
     label = np.zeros(length, np.int64)
     kind = np.full(length, _BACKGROUND)
     instances: list[tuple[int, int, int]] = []
@@ -183,7 +193,7 @@ def _script(
         kind[begin:end] = _sub_action_sequence(rng, spec, end - begin)
         instances.append((acting, begin, end))
         position = end + int(after) + int(rng.integers(*spec.gap))
-        # Context without action, of any class: that is what makes it background.
+        # Context of any class also occurs without its action: that makes it background.
         stray = end + int(after) + 4
         if rng.random() < spec.stray_context_rate and stray + 4 < min(position, length):
             label[stray : stray + 4] = rng.integers(spec.num_classes)
@@ -192,6 +202,6 @@ def _script(
 
 
 def _sub_action_sequence(rng: np.random.Generator, spec: SyntheticSpec, length: int) -> np.ndarray:
-    """(length,) sub-action of each snippet: runs in random order, every one at least once if it fits."""
+    """(length,) int sub-action of each snippet: all of them, in runs, in random order, as far as they fit."""
     cuts = np.linspace(0, length, spec.sub_actions + 1).round().astype(int)
     return np.repeat(rng.permutation(spec.sub_actions), np.diff(cuts))

@@ -4,40 +4,125 @@
       features/train/<stream>/<video>.npy     (T_v, D) features, one file per video and stream
       features/test/<stream>/<video>.npy
       split_train.txt, split_test.txt         one video name a line
-      gt.json                                 ActivityNet form
-      dataset.json                            optional; what is missing in it is THUMOS14's
+      gt.json                                 annotations in ActivityNet's form
+      dataset.json                            optional; its defaults are THUMOS14's
 
-`dataset.json` may hold "streams" (list of folder names), "frames_per_second", "frames_per_snippet",
-"classes" (list) and "subsets" ({"train": ..., "test": ...}, the names used in gt.json).
+Features may be in any format of one array per file (`case_jax.data.formats`). `case_jax.data.info` lists the
+fields of dataset.json.
 """
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from case_jax.data.annotations import AnnotatedVideo, read_ground_truth
 from case_jax.data.dataset import Dataset, Split, Video
-from case_jax.data.feature_files import Widths, find_features, read_packed
-from case_jax.data.files import (
-    read_names,
-    write_features,
-    write_text_atomically,
-)
-from case_jax.data.info import read_info
+from case_jax.data.feature_files import Widths, check_shapes
+from case_jax.data.files import write_text_atomically
+from case_jax.data.formats import Source, find_array, write_features
+from case_jax.data.info import DatasetInfo, as_fields, info_path, read_info
+from case_jax.data.names import read_names, split_path
+from case_jax.data.packed import read_packed
 from case_jax.errors import InputError
 
-__all__ = ["is_thumos_layout", "load_thumos", "write_dataset"]
+__all__ = [
+    "FoundThumos",
+    "ThumosPaths",
+    "find_thumos",
+    "is_thumos_layout",
+    "load_thumos",
+    "write_dataset",
+]
 
 
-def load_thumos(data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: str = "float32") -> Dataset:
-    """Reads a whole data set into host memory and checks all of it.
+class ThumosPaths(NamedTuple):
+    """Every path of the layout. A split is "train" or "test"."""
+
+    data_dir: Path
+
+    @property
+    def ground_truth(self) -> Path:
+        """The file of annotations."""
+        return self.data_dir / "gt.json"
+
+    def names(self, split: str) -> Path:
+        """The file that lists a split's videos."""
+        return split_path(self.data_dir, split)
+
+    def features(self, split: str) -> Path:
+        """The folder of a split's streams."""
+        return self.data_dir / "features" / split
+
+    def stream(self, split: str, stream: str) -> Path:
+        """The folder of one stream's files."""
+        return self.features(split) / stream
+
+    def sources(self, split: str, video: str, streams: Sequence[str]) -> dict[str, Source]:
+        """Stream -> where a video's features are, or would be if they were there."""
+        return {stream: Source(find_array(self.stream(split, stream), video)) for stream in streams}
+
+
+class FoundThumos(NamedTuple):
+    """A data set before its features are opened, and before its parts are compared."""
+
+    paths: ThumosPaths
+    info: DatasetInfo
+    database: dict[str, AnnotatedVideo]  # of gt.json
+    names: dict[str, list[str]]  # "train" and "test" -> the videos that the split's file lists
+
+    def subset(self, split: str) -> str:
+        """The annotations' name of a split."""
+        return {"train": self.info.train_subset, "test": self.info.test_subset}[split]
+
+
+def is_thumos_layout(data_dir: str | os.PathLike) -> bool:
+    """Whether a folder is meant to be in this layout; otherwise it may be in ActivityNet's.
+
+    It is if its annotations are in gt.json and it has a training split or training features under the names
+    above. If a folder has no annotations, the split or features alone decide. A missing folder counts as one
+    of this layout, whose reader says that it is missing.
+    """
+    paths = ThumosPaths(Path(data_dir))
+    if not os.path.isdir(data_dir):
+        return True
+    named = {path.name for path in paths.data_dir.glob("*.json")} - {info_path(data_dir).name}
+    has_parts = paths.names("train").exists() or paths.features("train").is_dir()
+    return has_parts and (not named or paths.ground_truth.name in named)
+
+
+def find_thumos(data_dir: str | os.PathLike) -> FoundThumos:
+    """Reads the facts, the annotations and the splits.
 
     Args:
         data_dir: folder in the layout above.
-        in_memory: False to leave the features on disk. Each is then opened once, to check its shape, and
-            values are checked as they are read.
+
+    Returns:
+        `FoundThumos`; whether its parts fit together is not checked.
+
+    Raises:
+        InputError: if one of the files is missing, unreadable or of the wrong form.
+    """
+    paths = ThumosPaths(Path(data_dir))
+    if not os.path.isdir(data_dir):
+        raise InputError(f"{data_dir}: no such folder; expected features/, split_*.txt and gt.json in it")
+    info = read_info(data_dir, "thumos14")
+    database = read_ground_truth(paths.ground_truth)
+    return FoundThumos(
+        paths, info, database, {split: read_names(paths.names(split)) for split in ("train", "test")}
+    )
+
+
+def load_thumos(data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: str = "float32") -> Dataset:
+    """Reads a data set in this layout and checks all of it.
+
+    Args:
+        data_dir: folder in the layout above.
+        in_memory: False to leave the features on disk. Each file is then opened once, to check its shape, and
+            values are checked when they are read.
         dtype: "float32" or "bfloat16", of features in memory.
 
     Returns:
@@ -45,108 +130,75 @@ def load_thumos(data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: s
 
     Raises:
         InputError: for a missing or unreadable file; a width that differs between videos or a length that
-            differs between the streams of a video; values that are not finite; a label that is no class; a
-            video without annotations, or in no or another subset of gt.json.
+            differs between the streams of a video; a value that is not finite; a label that is not a class; a
+            listed video without annotations, or one that gt.json lacks or has in another subset.
     """
-    data_dir = Path(data_dir)
-    if not os.path.isdir(data_dir):
-        raise InputError(f"{data_dir}: no such folder; expected features/, split_*.txt and gt.json in it")
-    info = read_info(data_dir)
-    ground_truth_path = data_dir / "gt.json"
-    ground_truth = read_ground_truth(ground_truth_path)
+    found = find_thumos(data_dir)
     widths: Widths = {}
-
-    def load_split(folder: str, subset: str) -> Split:
-        names_path = data_dir / f"split_{folder}.txt"
-        names = read_names(names_path)
-        files, annotations = [], []
-        for name in names:
-            entry = _entry_of(name, names_path, ground_truth, ground_truth_path, subset)
-            _check_labels(name, entry, info.classes, ground_truth_path)
-            files.append(find_features(data_dir / "features" / folder, name, info.streams, widths))
-            annotations.append(entry.annotations)
-        packed, features = read_packed(files, info.streams, dtype) if in_memory else (None, files)
-        return Split(subset, tuple(map(Video, names, features, annotations)), packed)
-
-    return Dataset(info, load_split("train", info.train_subset), load_split("test", info.test_subset))
+    train, test = (_load_split(found, split, widths, in_memory, dtype) for split in ("train", "test"))
+    return Dataset(found.info, train, test)
 
 
-def is_thumos_layout(data_dir: str | os.PathLike) -> bool:
-    """Whether a folder is meant to be in this layout; if not, it may be in ActivityNet's.
+def _load_split(found: FoundThumos, split: str, widths: Widths, in_memory: bool, dtype: str) -> Split:
+    names, streams = found.names[split], found.info.streams
+    files, annotations = [], []
+    for name in names:
+        entry = _check_entry(found, split, name)
+        _check_labels(found, name, entry)
+        files.append(check_shapes(found.paths.sources(split, name, streams), widths))
+        annotations.append(entry.annotations)
+    packed, features = read_packed(files, streams, dtype) if in_memory else (None, files)
+    return Split(found.subset(split), tuple(map(Video, names, features, annotations)), packed)
 
-    It is if its annotations are named gt.json and it has splits or parts named as above. Without any
-    annotations, splits or parts tell.
-    """
-    data_dir = Path(data_dir)
-    if not os.path.isdir(data_dir):
-        return True
-    named = {path.name for path in data_dir.glob("*.json")} - {"dataset.json"}
-    parts = (data_dir / "split_train.txt").exists() or (data_dir / "features" / "train").is_dir()
-    return parts and (not named or "gt.json" in named)
+
+def _check_entry(found: FoundThumos, split: str, name: str) -> AnnotatedVideo:
+    """The annotations of a listed video."""
+    path, listed = found.paths.ground_truth, found.paths.names(split)
+    entry = found.database.get(name)
+    if entry is None:
+        raise InputError(f"{path}: has no video {name!r}; expected all of {listed}")
+    if entry.subset != found.subset(split):
+        raise InputError(
+            f"{path}: video {name!r} is of subset {entry.subset!r}; expected {found.subset(split)!r} "
+            f"because {listed} lists it"
+        )
+    if not entry.annotations:
+        raise InputError(
+            f"{path}: video {name!r} has no annotation; expected one or more, or the video left out of "
+            f"{listed}"
+        )
+    return entry
+
+
+def _check_labels(found: FoundThumos, name: str, entry: AnnotatedVideo) -> None:
+    classes = found.info.classes
+    for annotation in entry.annotations:
+        if annotation.label not in classes:
+            raise InputError(
+                f"{found.paths.ground_truth}: video {name!r} has label {annotation.label!r}; expected one of "
+                f"the {len(classes)} classes ({classes[0]} .. {classes[-1]}); dataset.json can name others"
+            )
 
 
 def write_dataset(dataset: Dataset, data_dir: str | os.PathLike) -> None:
     """Writes a data set in this layout, so that it can be looked at or fed to other code.
 
     Args:
-        dataset: what to write.
+        dataset: the data set.
         data_dir: folder, made if needed; files of the same names are replaced.
 
     Raises:
-        InputError: if it cannot be written.
+        InputError: if a file cannot be written.
     """
-    data_dir, info = Path(data_dir), dataset.info
+    paths, info = ThumosPaths(Path(data_dir)), dataset.info
     database: dict[str, dict] = {}
-    for folder, split in (("train", dataset.train), ("test", dataset.test)):
+    for name, split in (("train", dataset.train), ("test", dataset.test)):
         for stream in info.streams:
             for video in split.videos:
-                write_features(
-                    data_dir / "features" / folder / stream / f"{video.name}.npy",
-                    np.asarray(video.features[stream]),
-                )
+                path = paths.stream(name, stream) / f"{video.name}.npy"
+                write_features(path, np.asarray(video.features[stream]))
         database |= split.database(split.subset, info)
         names = "".join(f"{video.name}\n" for video in split.videos)
-        write_text_atomically(data_dir / f"split_{folder}.txt", names)
-    write_text_atomically(data_dir / "gt.json", json.dumps({"database": database}))
-    facts = {
-        "streams": info.streams,
-        "frames_per_second": info.frames_per_second,
-        "frames_per_snippet": info.frames_per_snippet,
-        "classes": info.classes,
-        "subsets": {"train": info.train_subset, "test": info.test_subset},
-    }
-    write_text_atomically(data_dir / "dataset.json", json.dumps(facts, indent=1))
-
-
-def _entry_of(
-    name: str,
-    names_path: Path,
-    ground_truth: dict[str, AnnotatedVideo],
-    ground_truth_path: Path,
-    subset: str,
-) -> AnnotatedVideo:
-    entry = ground_truth.get(name)
-    if entry is None:
-        raise InputError(f"{ground_truth_path}: has no video {name!r}; expected all of {names_path}")
-    if entry.subset != subset:
-        raise InputError(
-            f"{ground_truth_path}: video {name!r} is of subset {entry.subset!r}; expected {subset!r} "
-            f"because {names_path} lists it"
-        )
-    if not entry.annotations:
-        raise InputError(
-            f"{ground_truth_path}: video {name!r} has no annotation; expected one or more, or the video "
-            f"left out of {names_path}"
-        )
-    return entry
-
-
-def _check_labels(
-    name: str, entry: AnnotatedVideo, classes: tuple[str, ...], ground_truth_path: Path
-) -> None:
-    for annotation in entry.annotations:
-        if annotation.label not in classes:
-            raise InputError(
-                f"{ground_truth_path}: video {name!r} has label {annotation.label!r}; expected one of the "
-                f"{len(classes)} classes ({classes[0]} .. {classes[-1]}); dataset.json can name others"
-            )
+        write_text_atomically(paths.names(name), names)
+    write_text_atomically(paths.ground_truth, json.dumps({"database": database}))
+    write_text_atomically(info_path(data_dir), json.dumps(as_fields(info, "thumos14"), indent=1))

@@ -1,4 +1,4 @@
-"""State dicts in files of PyTorch: read without it, running nothing that they contain; written with it."""
+"""State dicts in PyTorch's files: read without PyTorch and without running their content; written with it."""
 
 import collections
 import io
@@ -33,17 +33,17 @@ _STORAGES = {
 def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads the arrays of a state dict.
 
-    The file is a zip archive with one pickle and the arrays' bytes. Of the pickle only the few names that
-    tensors consist of are known here; anything else in it is refused, never called.
+    The file is a zip archive of one pickle and the arrays' bytes. This reader knows only the few names that
+    tensors are made of; any other name in the pickle is refused, never called.
 
     Args:
-        path: a file of PyTorch 1.6 or newer. "module." before all names is left out.
+        path: a file of PyTorch 1.6 or newer. If all names begin with "module.", that prefix is left out.
 
     Returns:
-        name -> array, that cannot be written to.
+        Name -> read-only array of the stored shape and dtype.
 
     Raises:
-        InputError: if it is missing, damaged, of the older form, or holds anything but tensors by name.
+        InputError: if the file is missing, damaged, of the older form, or holds anything but named tensors.
     """
     path = Path(path)
     refuse_pipes(path, expected=_EXPECTED)
@@ -53,12 +53,12 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {_EXPECTED}") from None
     except zipfile.BadZipFile:
-        raise InputError(f"{path}: is no archive of PyTorch 1.6 or newer; {_EXPECTED}") from None
+        raise InputError(f"{path}: is not an archive of PyTorch 1.6 or newer; {_EXPECTED}") from None
     except Exception as error:  # a damaged pickle makes its reader raise nearly anything
         raise InputError(f"{path}: cannot be read ({one_line(error)}); {_EXPECTED}") from None
     named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
     if not named or not content or not all(isinstance(value, np.ndarray) for value in content.values()):
-        raise InputError(f"{path}: holds something else than tensors by name; {_EXPECTED}")
+        raise InputError(f"{path}: holds something other than named tensors; {_EXPECTED}")
     if all(name.startswith("module.") for name in content):
         content = {name.removeprefix("module."): value for name, value in content.items()}
     return dict(content)
@@ -67,13 +67,19 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
 def write_state_dict(path: str | os.PathLike, state_dict: Mapping[str, np.ndarray]) -> None:
     """Writes a state dict for torch.load; needs PyTorch (extra `torch`).
 
+    Args:
+        path: the file; it is replaced atomically.
+        state_dict: name -> array of any shape and dtype.
+
     Raises:
         InputError: if PyTorch is not installed or the file cannot be written.
     """
     try:
         import torch  # optional
     except ImportError:
-        raise InputError(f"{path}: needs PyTorch to be written; expected pip install '.[torch]'") from None
+        raise InputError(
+            f"{path}: cannot be written without PyTorch; expected pip install '.[torch]'"
+        ) from None
     buffer = io.BytesIO()
     tensors = {name: torch.from_numpy(np.array(array, order="C")) for name, array in state_dict.items()}
     torch.save(collections.OrderedDict(tensors), buffer)
@@ -81,22 +87,22 @@ def write_state_dict(path: str | os.PathLike, state_dict: Mapping[str, np.ndarra
 
 
 class _Storage(NamedTuple):
-    """A kind of storage. A pickle may change what it is given, so it is given this and not a dtype."""
+    """A kind of storage, by name. A pickle may change the objects that it gets, so it never gets a dtype."""
 
     name: str
 
 
 class _Reader(pickle.Unpickler):
-    """A pickle of tensors, where nothing but tensors can be made."""
+    """Unpickles tensors and nothing else."""
 
     def __init__(self, archive: zipfile.ZipFile):
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl"]
         if len(pickles) != 1:
             raise ValueError("it holds no data.pkl")
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise ValueError("it is compressed, which PyTorch's are not")
+            raise ValueError("it is compressed; PyTorch's archives are not")
         self._archive, self._folder = archive, pickles[0].removesuffix("data.pkl")
-        self._read: dict[str, np.ndarray] = {}  # however many tensors share a storage
+        self._read: dict[str, np.ndarray] = {}  # each storage is read once, however many tensors share it
         byteorder = f"{self._folder}byteorder"
         if byteorder in archive.namelist() and archive.read(byteorder).strip() != b"little":
             raise ValueError("its numbers are not little-endian")
@@ -105,7 +111,7 @@ class _Reader(pickle.Unpickler):
         super().__init__(io.BytesIO(content))
 
     def find_class(self, module: str, name: str) -> Any:
-        """The few names that tensors consist of."""
+        """Returns the few names that tensors are made of; refuses any other."""
         known = {
             ("collections", "OrderedDict"): collections.OrderedDict,
             ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: _tensor(*arguments),
@@ -118,28 +124,31 @@ class _Reader(pickle.Unpickler):
         return known[module, name]
 
     def persistent_load(self, pid: Any) -> np.ndarray:
-        """The bytes of a storage, as a flat array."""
+        """Reads a storage as a flat array."""
         kind, storage, key, _, count = pid
         name = f"{self._folder}data/{key}"
         if kind != "storage" or not isinstance(storage, _Storage) or "/" in str(key):
             raise ValueError(f"it holds a {kind!r}")
         dtype = np.dtype(_STORAGES[storage.name])
         if self._archive.getinfo(name).file_size != count * dtype.itemsize:
-            raise ValueError(f"{name} has not the size of {count} numbers")
+            raise ValueError(f"{name} does not have the size of {count} numbers")
         if name not in self._read:
             self._read[name] = np.frombuffer(self._archive.read(name), np.uint8)
         return self._read[name].view(dtype)
 
 
 def _check_memo(content: bytes) -> None:
-    """Refuses a pickle that would number few objects by large numbers: memory is taken up to the largest."""
+    """Refuses a pickle that numbers its few objects by large numbers.
+
+    Unpickling allocates a table up to the largest number, so that a small file could fill the memory.
+    """
     for opcode, argument, _ in pickletools.genops(content):
         if "PUT" in opcode.name and argument is not None and argument > len(content):
             raise ValueError(f"it numbers an object {argument}")
 
 
 def _tensor(storage: np.ndarray, offset: int, size: tuple, stride: tuple, *_) -> np.ndarray:
-    """A tensor's part of a storage, which never reaches beyond it."""
+    """The view of a storage that a tensor is; refuses one that reaches beyond the storage."""
     if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
         raise ValueError("a tensor has an impossible shape")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride))

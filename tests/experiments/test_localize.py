@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from case_jax.data.activitynet import find_sources
+from case_jax.data.feature_folders import find_sources
 from case_jax.data.feature_files import check_shapes
 from case_jax.data.formats import Source, open_source
 from case_jax.errors import InputError
