@@ -293,7 +293,7 @@ def with_value(row, column, value):
         (broken(rgb=lambda a: None), "features['rgb']: holds object values; expected (snippets, 6) numbers"),
         (
             broken(rgb=lambda a: [[1.0, 2.0], [1.0]]),
-            "features['rgb']: is no array; expected (snippets, 6) numbers",
+            "features['rgb']: is not an array; expected (snippets, 6) numbers",
         ),
         (
             np.zeros((3, 11)),

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from case_jax.config import CaseConfig
-from case_jax.data.feature_files import find_features
+from case_jax.data.feature_files import FeatureFiles
+from case_jax.data.formats import Source
 from case_jax.data.packed import pack
 from case_jax.method import scores as scoring
 from case_jax.method.scores import sample_videos, score_sampled, score_videos
@@ -75,7 +76,10 @@ def test_scores_of_files_are_those_of_arrays(state, videos, tmp_path):
         (tmp_path / stream).mkdir()
         for i, video in enumerate(videos):
             np.save(tmp_path / stream / f"v{i}.npy", video[stream])
-    files = [find_features(tmp_path, f"v{i}", STREAMS, {}) for i in range(len(videos))]
+    files = [
+        FeatureFiles({stream: Source(tmp_path / stream / f"v{i}.npy") for stream in STREAMS})
+        for i in range(len(videos))
+    ]
     of_files, of_arrays = (
         score_sampled(state, sample_videos(v, num_snippets=SNIPPETS, block_size=7)) for v in (files, videos)
     )
