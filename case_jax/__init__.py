@@ -17,6 +17,7 @@ _HOME = {  # public name -> the module that defines it
     "Evaluator": "evaluator",
     "InputError": "errors",
     "Localizer": "localizer",
+    "Run": "runs.run",
     "SinkhornResult": "sinkhorn",
     "TrainState": "training.state",
     "create_train_state": "training.state",
@@ -27,6 +28,7 @@ _HOME = {  # public name -> the module that defines it
     "sinkhorn": "sinkhorn",
     "sinkhorn_with_error": "sinkhorn",
     "train_step": "training.step",
+    "write_report": "report.write",
 }
 
 __all__ = sorted(_HOME)

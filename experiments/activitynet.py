@@ -1,4 +1,4 @@
-"""Trains and evaluates CASE on ActivityNet v1.2 or v1.3, from the files as they are found. The command `case-jax train`."""
+"""Trains and evaluates CASE on ActivityNet v1.2 or v1.3; see `case-jax train`."""
 
 from case_jax.commands import cli, train
 

@@ -1,4 +1,4 @@
-"""The published code's PyTorch checkpoint to a workdir of ours, and back. The command `case-jax convert`."""
+"""Converts a PyTorch checkpoint of the published code, and back; see `case-jax convert`."""
 
 from case_jax.commands import cli, convert
 

@@ -1,4 +1,4 @@
-"""mAP, or average recall, of any ActivityNet-format prediction file. The command `case-jax evaluate`."""
+"""Scores a prediction file in ActivityNet form; see `case-jax evaluate`."""
 
 from case_jax.commands import cli, evaluate
 

@@ -1,4 +1,4 @@
-"""Features on disk to ActivityNet-format detections, tables and subtitles. The command `case-jax localize`."""
+"""Localises actions: features on disk to detections, tables and subtitles; see `case-jax localize`."""
 
 from case_jax.commands import cli, localize
 

@@ -1,4 +1,4 @@
-"""Evaluates a run again and writes its `report.html`. The command `case-jax report`."""
+"""Evaluates a run again and writes its report; see `case-jax report`."""
 
 from case_jax.commands import cli, report
 

@@ -1,4 +1,4 @@
-"""Writes the embedded synthetic data set to disk. The command `case-jax synthesize`."""
+"""Writes the embedded synthetic data set to disk; see `case-jax synthesize`."""
 
 from case_jax.commands import cli, synthesize
 

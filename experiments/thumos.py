@@ -1,4 +1,4 @@
-"""Trains and evaluates CASE on THUMOS14, on any data set in its layout, or on the synthetic one. The command `case-jax train`."""
+"""Trains and evaluates CASE on THUMOS14, or on data laid out like it; see `case-jax train`."""
 
 from case_jax.commands import cli, train
 

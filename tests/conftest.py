@@ -1,5 +1,6 @@
 """A strict session: 8 virtual CPU devices, no silent promotion of ranks or dtypes."""
 
+import gc
 import os
 import socket
 import sys
@@ -62,11 +63,33 @@ def shared_data() -> Path:
     return _shared("data")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled(tmp_path_factory) -> Path:
+    """A folder of compiled programs that all workers and processes of the session share: most of their time."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder = folder / "compiled"
+    folder.mkdir(exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Keeps a worker small: programs of a module's tests are of no use to the next module's."""
+    yield
+    jax.clear_caches()
+    gc.collect()
+
+
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory) -> dict[str, str]:
-    """One CPU device, and compiled programs kept between the session's commands (most of their time)."""
+def environment(compiled) -> dict[str, str]:
+    """Variables of processes: one CPU device, and the compiled programs of the session."""
     cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_COMPILATION_CACHE_DIR": str(compiled),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }

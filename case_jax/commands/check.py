@@ -1,9 +1,9 @@
-"""Looks at a data set before anyone trains on it.
+"""Looks at a data set before it is trained on.
 
 python -m experiments.check_data --flagfile=experiments/flags/activitynet12.flags --data_dir=D
 
 The exit status is 1 if training would refuse the data set. Flags of training may be given, so that its
-flagfiles can be; they are not looked at.
+flagfiles may be; they have no effect.
 """
 
 import json
@@ -17,19 +17,22 @@ from case_jax.commands import cli, hardware, inputs
 from case_jax.data.doctor import Diagnosis, diagnose
 from case_jax.report.tables import format_table
 
+__all__ = ["define_flags", "main"]
+
+
 def define_flags(given: flags.FlagValues) -> None:
-    """The flags of this command."""
-    flags.DEFINE_boolean("values", True, "read all features, to find values that are not finite", flag_values=given)
+    """Defines the flags of this command."""
+    flags.DEFINE_boolean(
+        "values", True, "read all features, to find values that are not finite", flag_values=given
+    )
     flags.DEFINE_boolean("json", False, "print one JSON object in place of the table", flag_values=given)
     inputs.define_flags(given, num_seeds=1)
     hardware.define_flags(given)
     cli.define_config_flags(given)
 
 
-
-
 def main(given: flags.FlagValues) -> None:
-    """Runs the command."""
+    """Examines the data set and prints the table, or JSON; exits with 1 if training would refuse it."""
     data_dir = cli.require(given, "data_dir", "a data set's folder")
     console = Console(stderr=True, soft_wrap=True)
 

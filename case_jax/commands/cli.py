@@ -1,81 +1,138 @@
-"""What every command line shares: errors and interruptions of one line, and settings from flags."""
+"""What all commands share: the parsing of flags, the one line of an error, and settings from flags."""
 
+import contextlib
 import dataclasses
 import re
 import signal
 import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from absl import app, flags, logging
+from absl import flags, logging
 
-from case_jax.config import CaseConfig
+from case_jax.config import CaseConfig, choices_of, help_of
 from case_jax.data.files import one_line
 from case_jax.errors import InputError
 from case_jax.runs.signals import end_on_signals
 
-__all__ = ["config_from_flags", "define_config_flags", "parse_numbers", "require", "run", "tiou_from_flags"]
+__all__ = [
+    "Command",
+    "config_from_flags",
+    "define_config_flags",
+    "parse_numbers",
+    "require",
+    "run",
+    "tiou_from_flags",
+]
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parses the flags and calls ``main``.
+class Command(typing.Protocol):
+    """A module of a command. Its docstring is what --help prints first."""
 
-    Bad input becomes one line on stderr and exit status 2; Ctrl-C one line and 130, SIGTERM one and 143.
+    def define_flags(self, given: flags.FlagValues) -> None:
+        """Defines the command's flags on ``given``."""
+
+    def main(self, given: flags.FlagValues) -> None:
+        """Runs the command with the flags that were given."""
+
+
+def run(command: Command, argv: Sequence[str] | None = None) -> None:
+    """Parses flags and runs a command; returns only if it succeeds.
+
+    Bad input prints one line on standard error and exits with status 2. Ctrl-C prints one line and exits with
+    130, SIGTERM with 143.
+
+    Args:
+        command: the module of the command.
+        argv: the program's name and its arguments; default ``sys.argv``.
+
+    Raises:
+        SystemExit: in all other cases.
     """
+    _quieten()
+    end_on_signals()
+    try:
+        command.main(_parse(command, sys.argv if argv is None else argv))
+    except InputError as error:
+        _fail(error)
+    except KeyboardInterrupt as interrupt:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)  # a second signal does not wait for what is left to do
+        print(str(interrupt) or "interrupted", file=sys.stderr)
+        sys.exit(128 + getattr(interrupt, "signal", signal.SIGINT))
+    except BrokenPipeError:  # the reader of our output has gone, as in `... | head`
+        sys.stderr.close()
+        sys.exit(1)
 
-    def guarded(argv: Sequence[str]) -> None:
-        logging.set_verbosity(logging.FATAL)  # Orbax narrates every file it writes, and every one it cannot
-        sys.unraisablehook = _report_unraisable
-        end_on_signals()
-        try:
-            if len(argv) > 1:
-                raise InputError(f"{argv[1]}: is no flag; expected only --flag=value arguments")
-            main()
-        except InputError as error:
-            _fail(error)
-        except KeyboardInterrupt as interrupt:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_DFL)  # a second one does not wait for what is left to do
-            print(str(interrupt) or "interrupted", file=sys.stderr)
-            sys.exit(128 + getattr(interrupt, "signal", signal.SIGINT))
-        except BrokenPipeError:  # the reader of our output has gone, as in `... | head`
-            sys.stderr.close()
-            sys.exit(1)
 
-    app.run(guarded, flags_parser=_parse)
+def _quieten() -> None:
+    """Silences loggers and threads whose reports would repeat what a command says in its one line."""
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.FATAL)  # Orbax narrates every file that it writes, and every one it cannot
+    sys.unraisablehook = _report_unraisable
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # grain's workers read flags of their own from absl's global ones
 
 
 def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """As Python does, but for what follows from a failed save, which is reported once, as bad input.
+    """Reports as Python does, except what follows from a failed save.
 
-    TensorStore's threads tell each write that did not succeed to an event loop that Orbax has closed by then.
+    TensorStore's threads tell each write that failed to an event loop that Orbax has closed by then. The
+    failed save itself is reported once, as bad input.
     """
     if not (unraisable.exc_type is RuntimeError and str(unraisable.exc_value) == "Event loop is closed"):
         sys.__unraisablehook__(unraisable)
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
+def _parse(command: Command, argv: Sequence[str]) -> flags.FlagValues:
+    """The flags of a command line; prints the command's help and exits where --help is among them."""
+    given = flags.FlagValues()
+    command.define_flags(given)
+    flags.DEFINE_boolean("help", False, "print this help", short_name="?", flag_values=given)
+    flags.DEFINE_boolean("helpfull", False, "the same as --help", flag_values=given)
     try:
-        return flags.FLAGS(argv)
+        program, *rest = given(argv)
     except flags.CantOpenFlagFileError as error:
         reason = str(error).removeprefix("ERROR:: Unable to open flagfile: ")
         _fail(InputError(f"--flagfile: cannot be opened ({reason}); expected a text file of flags"))
     except UnicodeDecodeError as error:
         reason = f"{error.reason} at byte {error.start}"
-        _fail(InputError(f"--flagfile: is no text ({reason}); expected a text file of flags"))
+        _fail(InputError(f"--flagfile: is not text ({reason}); expected a text file of flags"))
     except (flags.Error, OSError) as error:
-        _fail(_explained(error))
+        _fail(_explained(error, given))
     except ValueError as error:  # above all where a boolean flag is negated and has a value
         if match := re.fullmatch("--no(.*)=.* does not take an argument", str(error), re.DOTALL):
             _fail(InputError(f"--no{match[1]}: has a value; expected --{match[1]} or --no{match[1]}"))
-        # What --stderrthreshold of absl itself says, or what no flagfile can be called.
+        # What no flagfile can be called.
         name = next((word for word in str(error).split() if word.startswith("--")), "--flagfile")
         _fail(InputError(f"{name}: cannot be used ({one_line(error)}); expected what --help says of it"))
+    if given.help or given.helpfull:
+        print(_help(command, given, program))
+        sys.exit(0)
+    if rest:
+        _fail(InputError(f"{rest[0]}: is not a flag; expected only --flag=value arguments"))
+    return given
 
 
-def _explained(error: Exception) -> Exception:
+def _help(command: Command, given: flags.FlagValues, program: str) -> str:
+    """The command's docstring, and its flags in the order in which they are defined."""
+    lines = []
+    for flag in sorted({given[name] for name in given}, key=lambda flag: list(given).index(flag.name)):
+        value = "" if isinstance(flag.parser, flags.BooleanParser) else f"={_default(flag)}"
+        sign = "[no]" if isinstance(flag.parser, flags.BooleanParser) else ""
+        lines.append(f"  --{sign}{flag.name}{value}\n      {flag.help}")
+    return "\n".join([(command.__doc__ or "").strip(), "", f"Flags of {program}:", "", *lines])
+
+
+def _default(flag: flags.Flag) -> str:
+    if isinstance(flag.parser, flags.EnumParser):
+        return "|".join(flag.parser.enum_values)
+    return "..." if flag.default is None else str(flag.default_as_str).strip("'")
+
+
+def _explained(error: Exception, given: flags.FlagValues) -> Exception:
     """An error of absl's parser in the words of ours: what is wrong, and what was expected."""
     text = str(error)
     if text == "--flagfile with no argument":
@@ -83,29 +140,29 @@ def _explained(error: Exception) -> Exception:
     if isinstance(error, flags.UnrecognizedFlagError):
         similar = re.search(r"Did you mean: ([\w.]+)", text)
         hint = f", such as --{similar[1]}" if similar else ""
-        return InputError(f"--{error.flagname}: is no flag of this command; expected one of --help{hint}")
+        return InputError(f"--{error.flagname}: is not a flag of this command; expected one of --help{hint}")
     if match := re.fullmatch(r"Missing value for flag -+(\w+)", text):
-        return InputError(f"--{match[1]}: has no value; expected {_expected(match[1])}")
+        return InputError(f"--{match[1]}: has no value; expected {_expected(match[1], given)}")
     if match := re.match(r"flag --(\w+)=", text):
         name, rest = match[1], text[match.end() :]
-        return InputError(f"--{name}: is {_refused(name, rest)!r}; expected {_expected(name)}")
+        return InputError(f"--{name}: is {_refused(name, rest, given)!r}; expected {_expected(name, given)}")
     return error
 
 
-def _refused(name: str, text: str) -> str:
+def _refused(name: str, text: str, given: flags.FlagValues) -> str:
     """The value in "value: reason", either of which may hold colons."""
     for colon in re.finditer(": ", text):
         value, reason = text[: colon.start()], text[colon.end() :]
         try:
-            flags.FLAGS[name].parser.parse(value)
+            given[name].parser.parse(value)
         except (TypeError, ValueError) as error:
             if str(error) == reason:
                 return value
     return text
 
 
-def _expected(name: str) -> str:
-    parser = flags.FLAGS[name].parser
+def _expected(name: str, given: flags.FlagValues) -> str:
+    parser = given[name].parser
     if isinstance(parser, flags.EnumParser):
         return "one of " + ", ".join(parser.enum_values)
     if isinstance(parser, flags.BooleanParser):
@@ -115,17 +172,23 @@ def _expected(name: str) -> str:
 
 
 def _fail(error: Exception) -> typing.NoReturn:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    with contextlib.suppress(BrokenPipeError):
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     sys.exit(2)
 
 
-def require(name: str, expected: str) -> str:
+def require(given: flags.FlagValues, name: str, expected: str) -> str:
     """The value of a flag that must be given.
 
+    Args:
+        given: the flags of the command.
+        name: of the flag.
+        expected: what the flag should hold, for the message.
+
     Raises:
-        InputError: if it was not.
+        InputError: if the flag is missing or empty.
     """
-    value = flags.FLAGS[name].value
+    value = given[name].value
     if not value:
         raise InputError(f"--{name}: is missing; expected {expected}")
     return value
@@ -134,8 +197,12 @@ def require(name: str, expected: str) -> str:
 def parse_numbers(name: str, text: str) -> tuple[float, ...]:
     """Numbers from "first:last:step" (both ends included) or "a,b,c".
 
+    Args:
+        name: of the flag that a message names.
+        text: its value.
+
     Raises:
-        InputError: if it is neither; ``name`` is the flag to blame.
+        InputError: if ``text`` has neither form.
 
     Example:
         >>> parse_numbers("tiou", "0.1:0.3:0.1"), parse_numbers("tiou", "0.5,0.75")
@@ -157,47 +224,48 @@ def parse_numbers(name: str, text: str) -> tuple[float, ...]:
         raise InputError(f"--{name}: is {text!r}; {expected}") from None
 
 
-def tiou_from_flags() -> tuple[float, ...]:
-    """The thresholds of the flag --tiou.
+def tiou_from_flags(given: flags.FlagValues) -> tuple[float, ...]:
+    """The tIoU thresholds of the flag --tiou.
 
     Raises:
-        InputError: if it holds no numbers, or one that is no tIoU.
+        InputError: if the flag holds no numbers, or a number that is not a tIoU.
     """
-    text = flags.FLAGS["tiou"].value
-    thresholds = parse_numbers("tiou", text)
+    thresholds = parse_numbers("tiou", given.tiou)
     if not all(0 < t <= 1 for t in thresholds):
-        raise InputError(f"--tiou: is {text!r}; expected thresholds above 0 and up to 1")
+        raise InputError(f"--tiou: is {given.tiou!r}; expected thresholds above 0 and up to 1")
     return thresholds
 
 
-def define_config_flags() -> None:
-    """One flag per field of `CaseConfig`, with its default."""
+def define_config_flags(given: flags.FlagValues) -> None:
+    """Defines one flag for each field of `CaseConfig`, with the field's default."""
     for field in dataclasses.fields(CaseConfig):
-        kind = field.type
-        help_text = "see case_jax/config.py"
-        if typing.get_origin(kind) is typing.Literal:
-            flags.DEFINE_enum(field.name, field.default, list(typing.get_args(kind)), help_text)
+        kind: typing.Any = field.type
+        default: typing.Any = field.default
+        help_text = help_of(field.name)
+        if choices := choices_of(field.name):
+            flags.DEFINE_enum(field.name, default, choices, help_text, flag_values=given)
         elif isinstance(kind, types.GenericAlias):
-            default = ",".join(f"{v:g}" for v in field.default)
-            flags.DEFINE_string(field.name, default, help_text + '; "first:last:step" or "a,b,c"')
+            numbers = ",".join(f"{v:g}" for v in default)
+            help_text += '; "first:last:step" or "a,b,c"'
+            flags.DEFINE_string(field.name, numbers, help_text, flag_values=given)
         else:
-            define = {
+            define: typing.Any = {
                 int: flags.DEFINE_integer,
                 float: flags.DEFINE_float,
                 bool: flags.DEFINE_boolean,
             }[kind]
-            define(field.name, field.default, help_text)
+            define(field.name, default, help_text, flag_values=given)
 
 
-def config_from_flags() -> CaseConfig:
+def config_from_flags(given: flags.FlagValues) -> CaseConfig:
     """The config that the flags describe.
 
     Raises:
-        InputError: if a value is out of range.
+        InputError: if a value is out of range, or two values contradict each other.
     """
-    values = {}
+    values: dict[str, typing.Any] = {}
     for field in dataclasses.fields(CaseConfig):
-        value = flags.FLAGS[field.name].value
+        value = getattr(given, field.name)
         if isinstance(field.type, types.GenericAlias):
             value = parse_numbers(field.name, value)
         values[field.name] = value

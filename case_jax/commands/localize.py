@@ -1,13 +1,13 @@
-"""Features on disk to ActivityNet-format detections, tables and subtitles.
+"""Localises actions: features on disk to detections in ActivityNet form, tables and subtitles.
 
 python -m experiments.localize --checkpoint=W --features=F --output=p.json
 
-F holds features of videos in any form of case_jax/data/activitynet.py: one folder per stream with one .npy or
-.csv file per video (like features/test of the THUMOS14 layout), one file per video with the streams side by
-side, HDF5 files, or the first in parts. One video is opened at a time.
+F holds features of videos in any form that training reads (docs/data.md): one folder per stream with one file
+per video, one file per video with the streams side by side, HDF5 files, or the first form in parts. One video
+is opened at a time.
 
 Every finished video is a line of p.json.partial until all are done. The same command, started again, goes on
-from there, and leaves out what p.json itself already has from the same checkpoint and settings.
+from there, and leaves out the videos that p.json itself already has from the same checkpoint and settings.
 """
 
 import contextlib
@@ -30,64 +30,86 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from case_jax.commands import cli
-from case_jax.data.activitynet import find_sources
-from case_jax.data.feature_files import FeatureFiles, check_shapes, video_length
-from case_jax.data.files import read_json, read_names, write_text_atomically, writing
-from case_jax.data.formats import HDF5, Source, open_source
-from case_jax.data.names import find_name
+from case_jax.data.feature_files import FeatureFiles, Widths, check_shapes, video_length
+from case_jax.data.feature_folders import find_sources
+from case_jax.data.files import write_text_atomically
+from case_jax.data.formats import Source, open_source, without_ending
+from case_jax.data.names import find_name, read_names
 from case_jax.errors import InputError
-from case_jax.localization.detections import (
-    check_entries,
-    read_predictions,
-    to_activitynet,
-    write_predictions,
-)
+from case_jax.localization.detections import to_activitynet
 from case_jax.localization.export import as_csv, as_srt, as_webvtt
+from case_jax.localization.resumable import ResumableDetections
+from case_jax.localization.shards import shard_path
 from case_jax.localizer import Localizer
 from case_jax.runs.settings import RunSettings
 from case_jax.runs.workdir import Workdir
 from case_jax.training.state import TrainState
 
+__all__ = ["define_flags", "main"]
+
+# A score is the contrast between a detection and its surroundings, plus 0.2 for its class. Showing detections
+# from 0.5 on, a contrast of 0.3, had the best F1 (at tIoU 0.3) on synthetic data, for a published checkpoint
+# on recordings and for published detections on THUMOS14; 0.3 shows up to six times as many, most of them
+# wrong.
+_MIN_SCORE = 0.5
+
+_SUBTITLES: dict[str, Callable[..., str]] = {"vtt": as_webvtt, "srt": as_srt}
+
+
 def define_flags(given: flags.FlagValues) -> None:
-    """The flags of this command."""
+    """Defines the flags of this command."""
     flags.DEFINE_string("checkpoint", None, "workdir of a training run", flag_values=given)
     flags.DEFINE_enum("which", "best", ["best", "last"], "which of its checkpoints", flag_values=given)
     flags.DEFINE_string("features", None, "folder with features of videos", flag_values=given)
     flags.DEFINE_string("output", None, "where to write the detections (JSON)", flag_values=given)
-    flags.DEFINE_float("fps", None, "frames per second, if not those of the training data", lower_bound=1e-6, flag_values=given)
     flags.DEFINE_float(
-        "frames_per_snippet", None, "frames per snippet, if not those of training", lower_bound=1e-6, flag_values=given)
+        "fps",
+        None,
+        "frames per second, if not those of the training data",
+        lower_bound=1e-6,
+        flag_values=given,
+    )
+    flags.DEFINE_float(
+        "frames_per_snippet",
+        None,
+        "frames per snippet, if not those of training",
+        lower_bound=1e-6,
+        flag_values=given,
+    )
     flags.DEFINE_integer(
         "window",
         None,
-        "longest video, in snippets, that is judged as a whole; default that of the test videos, at least 4 T",
-        lower_bound=1, flag_values=given)
+        "longest video, in snippets, that is judged as a whole; default that of the test videos, at least "
+        "4 T",
+        lower_bound=1,
+        flag_values=given,
+    )
     flags.DEFINE_string("videos", None, "text file of video names, one a line: only these", flag_values=given)
-    flags.DEFINE_integer("num_shards", None, "divide the videos among this many commands", lower_bound=1, flag_values=given)
-    flags.DEFINE_integer("shard_index", None, "which of them this one is, from 0", lower_bound=0, flag_values=given)
+    flags.DEFINE_integer(
+        "num_shards", None, "divide the videos among this many commands", lower_bound=1, flag_values=given
+    )
+    flags.DEFINE_integer(
+        "shard_index", None, "which of them this one is, from 0", lower_bound=0, flag_values=given
+    )
     flags.DEFINE_string("csv", None, "also write the detections as a table, to this file", flag_values=given)
-    flags.DEFINE_string("vtt", None, "also write WebVTT subtitles, one file per video, to this folder", flag_values=given)
-    flags.DEFINE_string("srt", None, "also write SubRip subtitles, one file per video, to this folder", flag_values=given)
-    # A score is the contrast between a detection and its surroundings, plus 0.2 for its class. Showing those from
-    # 0.5 on, a contrast of 0.3, had the best F1 (at tIoU 0.3) on synthetic data, for a published checkpoint on
-    # recordings and for published detections on THUMOS14; 0.3 shows up to six times as many, most of them wrong.
-    flags.DEFINE_float("min_score", 0.5, "score from which subtitles show a detection", flag_values=given)
-
-
+    flags.DEFINE_string(
+        "vtt", None, "also write WebVTT subtitles, one file per video, to this folder", flag_values=given
+    )
+    flags.DEFINE_string(
+        "srt", None, "also write SubRip subtitles, one file per video, to this folder", flag_values=given
+    )
+    flags.DEFINE_float(
+        "min_score", _MIN_SCORE, "score from which subtitles show a detection", flag_values=given
+    )
 
 
 def main(given: flags.FlagValues) -> None:
-    """Runs the command."""
+    """Localises the videos that are missing, then writes all detections."""
     workdir = Workdir(cli.require(given, "checkpoint", "the workdir of a training run"))
     folder = cli.require(given, "features", "a folder of features")
-    output = _of_shard(cli.require(given, "output", "the path of a JSON file to write"))
-    for name in ("fps", "frames_per_snippet", "min_score"):
-        value = given[name].value
-        if value is not None and not math.isfinite(value):
-            raise InputError(f"--{name}: is {value}; expected a finite number")
-        if value is not None and value > 1e9:
-            raise InputError(f"--{name}: is {value}; expected 1e9 or less")
-    _check_outputs(output)
+    output = _of_shard(given, cli.require(given, "output", "the path of a JSON file to write"))
+    _check_numbers(given)
+    _check_outputs(given, output)
     settings, state = workdir.load(given.which)
     if settings.info.rescaled and not (given.fps and given.frames_per_snippet):
         raise InputError(
@@ -96,21 +118,21 @@ def main(given: flags.FlagValues) -> None:
         )
     console = Console(soft_wrap=True, markup=False, highlight=False)
     localizer = Localizer(settings, state, window=given.window)
-    videos = _find_videos(folder, localizer, console)
+    videos = _find_videos(given, folder, localizer, console)
     changed = {name: _last_change(sources) for name, sources in videos.items()}
-    record = _Record(output, _identity(settings, state, localizer, folder), console)
-    results = {name: record.entries(name, changed[name]) for name in videos}
-    results = {name: entries for name, entries in results.items() if entries is not None}
+    record = ResumableDetections(output, _identity(given, settings, state, localizer, folder), console.print)
+    known = {name: record.entries(name, changed[name]) for name in videos}
+    results = {name: entries for name, entries in known.items() if entries is not None}
     if results:
         console.print(f"{len(results):,} of {len(videos):,} videos were there already")
     missing = {name: sources for name, sources in videos.items() if name not in results}
     with _ending_on_signals(lambda: f"{len(results):,} of {len(videos):,} videos are done"):
-        for name, entries in _localize(localizer, folder, missing, console):
+        for name, entries in _localize(given, localizer, folder, missing, console):
             record.add(name, changed[name], entries)
             results[name] = entries
     results = {name: results[name] for name in videos}  # in order
     record.write(results)
-    _export(results)
+    _export(given, results)
     record.forget()
     console.print(
         f"{sum(map(len, results.values())):,} detections in {len(results):,} videos, by the {given.which} "
@@ -120,10 +142,10 @@ def main(given: flags.FlagValues) -> None:
 
 @contextlib.contextmanager
 def _ending_on_signals(done: Callable[[], str]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the program at once, saying what is done; there is nothing left to save."""
+    """Ctrl-C and SIGTERM end the program at once, and say what is done; there is nothing left to save."""
 
     def end(number: int, _) -> NoReturn:
-        with contextlib.suppress(Exception):  # unless it is just writing
+        with contextlib.suppress(Exception):  # the signal may have come in the middle of a write
             sys.stdout.flush()
         if sys.stdout.isatty():
             os.write(sys.stdout.fileno(), b"\x1b[?25h\n")  # the progress bar has hidden the cursor
@@ -140,38 +162,48 @@ def _ending_on_signals(done: Callable[[], str]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _of_shard(path: str) -> Path:
-    """The path of this shard's part of a file."""
+def _of_shard(given: flags.FlagValues, path: str) -> Path:
+    """A file's path; of several shards, the path of this shard's part of it."""
     index, count = given.shard_index, given.num_shards
-    for given, value, other in (("shard_index", index, count), ("num_shards", count, index)):
+    for name, value, other_name, other in (
+        ("shard_index", index, "num_shards", count),
+        ("num_shards", count, "shard_index", index),
+    ):
         if value is not None and other is None:
-            missing = "num_shards" if given == "shard_index" else "shard_index"
-            raise InputError(f"--{missing}: is missing; expected it with --{given}")
+            raise InputError(f"--{other_name}: is missing; expected it with --{name}")
     if count is None:
         return Path(path)
     if index >= count:
         raise InputError(f"--shard_index: is {index}; expected less than --num_shards, {count}")
-    path = Path(path)
-    if not path.name:
-        raise InputError(f"{path}: cannot be written (Is a directory)")
-    return path.with_name(f"{path.stem}-{index:05d}-of-{count:05d}{path.suffix}")
+    return shard_path(path, index, count)
 
 
-def _check_outputs(output: Path) -> None:
-    """Refuses paths that cannot be written to, before hours of work."""
-    table = _of_shard(given.csv) if given.csv else None
+def _check_numbers(given: flags.FlagValues) -> None:
+    for name in ("fps", "frames_per_snippet", "min_score"):
+        value = given[name].value
+        if value is not None and not math.isfinite(value):
+            raise InputError(f"--{name}: is {value}; expected a finite number")
+        if value is not None and value > 1e9:
+            raise InputError(f"--{name}: is {value}; expected 1e9 or less")
+
+
+def _check_outputs(given: flags.FlagValues, output: Path) -> None:
+    """Rejects paths that cannot be written to, before hours of work."""
+    table = _of_shard(given, given.csv) if given.csv else None
     if table is not None and table.absolute() == output.absolute():
         raise InputError(f"--csv: is {given.csv}, as --output; expected another file")
     for path in (output, table):
         if path is not None and os.path.isdir(path):
             raise InputError(f"{path}: cannot be written (Is a directory)")
-    for name in ("vtt", "srt"):
+    for name in _SUBTITLES:
         folder = given[name].value
         if folder and os.path.exists(folder) and not os.path.isdir(folder):
             raise InputError(f"--{name}: {folder} is a file; expected a folder")
 
 
-def _find_videos(folder: str, localizer: Localizer, console: Console) -> dict[str, dict[str, Source]]:
+def _find_videos(
+    given: flags.FlagValues, folder: str, localizer: Localizer, console: Console
+) -> dict[str, dict[str, Source]]:
     """The videos to localise, by name, and where their features are."""
     sources, repeated = find_sources(folder, localizer.streams, complete=True, widths=localizer.stream_widths)
     if repeated:
@@ -184,10 +216,12 @@ def _find_videos(folder: str, localizer: Localizer, console: Console) -> dict[st
         names = names[given.shard_index :: given.num_shards]
     for name in names:
         if (given.vtt or given.srt) and any(c in name for c in "/\\\0"):
-            raise InputError(f"{folder}: has video {name!r}; expected names that are no paths, for subtitles")
+            raise InputError(
+                f"{folder}: has video {name!r}; expected names that are not paths, for subtitles"
+            )
         for source in sources[name].values():
             if not source.path.exists():
-                open_source(source)  # says what is missing, before hours of work
+                open_source(source)  # names the missing file before hours of work
     return {name: sources[name] for name in names}
 
 
@@ -195,8 +229,7 @@ def _listed(path: str, sources: Mapping[str, Any], folder: str) -> set[str]:
     """The videos that a file names."""
     listed = set()
     for name in read_names(path):
-        plain = name if find_name(name, sources) else _without_suffix(name)
-        video = find_name(plain, sources)
+        video = find_name(name, sources) or find_name(without_ending(name), sources)
         if video is None:
             raise InputError(f"{path}: names {name!r}; expected videos with features in {folder}")
         if video in listed:
@@ -205,31 +238,15 @@ def _listed(path: str, sources: Mapping[str, Any], folder: str) -> set[str]:
     return listed
 
 
-def _without_suffix(name: str) -> str:
-    suffix = Path(name).suffix
-    return name.removesuffix(suffix) if suffix in (".npy", ".csv", *HDF5) else name
-
-
 def _localize(
-    localizer: Localizer, folder: str, videos: Mapping[str, Mapping[str, Source]], console: Console
+    given: flags.FlagValues,
+    localizer: Localizer,
+    folder: str,
+    videos: Mapping[str, Mapping[str, Source]],
+    console: Console,
 ) -> Iterator[tuple[str, list[dict]]]:
     """Each video's name and detections in ActivityNet form, as soon as they are there."""
-    lengths = []
-
-    def opened() -> Iterator[FeatureFiles]:
-        widths: dict[str, tuple[int, Source]] = {}
-        for sources in videos.values():
-            files = check_shapes(sources, widths, keep=True)
-            for stream, expected in localizer.stream_widths.items():
-                width, _ = widths[stream]
-                if width != expected:
-                    raise InputError(
-                        f"{folder}: stream {stream!r} has {width} channels; expected {expected} as in "
-                        "training"
-                    )
-            lengths.append(video_length(files))
-            yield files
-
+    lengths: list[int] = []  # snippets of the videos opened so far
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -241,7 +258,8 @@ def _localize(
     with Progress(*columns, console=console, disable=not shown) as progress:
         task = progress.add_task("videos", total=len(videos), rate="compiling")
         began, snippets = time.perf_counter(), 0
-        found = localizer.detect_each(opened(), given.fps, given.frames_per_snippet)
+        opened = _opened(localizer, folder, videos, lengths)
+        found = localizer.detect_each(opened, given.fps, given.frames_per_snippet)
         for i, (name, detections) in enumerate(zip(videos, found)):
             yield name, to_activitynet({name: detections}, localizer.classes)["results"][name]
             snippets += lengths[i]
@@ -249,8 +267,27 @@ def _localize(
             progress.update(task, completed=i + 1, rate=f"{rate:,.0f} snippets/s")
 
 
-def _identity(settings: RunSettings, state: TrainState, localizer: Localizer, folder: str) -> dict[str, Any]:
-    """What detections follow from, besides the features' contents."""
+def _opened(
+    localizer: Localizer, folder: str, videos: Mapping[str, Mapping[str, Source]], lengths: list[int]
+) -> Iterator[FeatureFiles]:
+    """Opens one video after the other, and notes its length in snippets."""
+    widths: Widths = {}
+    for sources in videos.values():
+        files = check_shapes(sources, widths, keep=True)
+        for stream, expected in localizer.stream_widths.items():
+            width, _ = widths[stream]
+            if width != expected:
+                raise InputError(
+                    f"{folder}: stream {stream!r} has {width} channels; expected {expected} as in training"
+                )
+        lengths.append(video_length(files))
+        yield files
+
+
+def _identity(
+    given: flags.FlagValues, settings: RunSettings, state: TrainState, localizer: Localizer, folder: str
+) -> dict[str, Any]:
+    """Everything that detections follow from, besides the features' contents."""
     digest = hashlib.sha256(json.dumps(dataclasses.asdict(settings.config), sort_keys=True).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path((state.params, state.cluster_labels)):
         array = np.asarray(leaf)
@@ -272,104 +309,12 @@ def _last_change(sources: Mapping[str, Source]) -> int:
     return max(os.stat(source.path).st_mtime_ns for source in sources.values())
 
 
-class _Record:
-    """Which videos are done: in the output of an earlier command, or in `<output>.partial`.
-
-    The first line of the latter is the identity of what it is of; each of the others is a video. It is made
-    with the first video that is done.
-    """
-
-    def __init__(self, output: Path, identity: Mapping[str, Any], console: Console):
-        self._output, self._identity = output, identity
-        self._partial = output.with_name(f"{output.name}.partial")
-        self._size = 0  # bytes of the partial file that are of use
-        self._done: dict[str, tuple[list[dict], int]] = {}  # and until when features may have changed, ns
-        self._read_output()
-        self._read_partial(console)
-
-    def entries(self, name: str, changed: int) -> list[dict] | None:
-        """A video's detections, unless it is not done or its features have changed since."""
-        entries, until = self._done.get(name, (None, -1))
-        return entries if changed <= until else None
-
-    def add(self, name: str, changed: int, entries: Sequence[Mapping]) -> None:
-        """Writes down a video, whole or not at all to whoever reads it."""
-        row = {"video": name, "changed": changed, "detections": entries}
-        rows = [row] if self._size else [self._identity, row]
-        lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
-        with writing(self._partial):
-            self._partial.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._partial, "ab") as file:
-                file.truncate(self._size)  # from a torn line on, or all that is of something else
-                file.write(lines)
-        self._size += len(lines)
-
-    def write(self, results: Mapping[str, Sequence[Mapping]]) -> None:
-        """Writes the output."""
-        empty = to_activitynet({}, ())
-        write_predictions(self._output, {**empty, "results": results, "external_data": self._identity})
-
-    def forget(self) -> None:
-        """Removes the partial file."""
-        self._partial.unlink(missing_ok=True)
-
-    def _read_output(self) -> None:
-        if not os.path.isfile(self._output):
-            return
-        try:
-            content = read_json(self._output)
-            if not isinstance(content, dict) or content.get("external_data") != self._identity:
-                return
-            results = read_predictions(self._output)
-        except InputError:  # whatever it is, it will be replaced
-            return
-        until = os.stat(self._output).st_mtime_ns
-        self._done |= {name: (entries, until) for name, entries in results.items()}
-
-    def _read_partial(self, console: Console) -> None:
-        try:
-            content = self._partial.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):  # writing will say so
-            return
-        except OSError as error:
-            raise InputError(f"{self._partial}: cannot be read ({error.strerror})") from None
-        first, *lines = content.split(b"\n")
-        if not lines:  # torn, as is whatever follows the last line break
-            return
-        if _parse(first) != self._identity:
-            console.print(f"{self._partial}: is of another checkpoint or other settings; starting anew")
-            return
-        self._size = len(first) + 1
-        for line in lines[:-1]:
-            try:
-                video, changed, entries = _as_row(_parse(line))
-                self._done[video] = (check_entries(self._partial, video, entries), changed)
-            except (InputError, ValueError):  # whatever it is, what follows will be replaced
-                return
-            self._size += len(line) + 1
-
-
-def _parse(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _as_row(content: Any) -> tuple[str, int, Any]:
-    """The video, when its features had last changed, and its detections (ValueError for anything else)."""
-    match content:
-        case {"video": str(video), "changed": int(changed), "detections": entries, **others} if not others:
-            return video, changed, entries
-    raise ValueError("not a video's row")
-
-
-def _export(results: Mapping[str, Sequence[Mapping]]) -> None:
-    """Writes what else was asked for."""
+def _export(given: flags.FlagValues, results: Mapping[str, Sequence[Mapping]]) -> None:
+    """Writes the table and the subtitles that were asked for."""
     if given.csv:
-        write_text_atomically(_of_shard(given.csv), as_csv(results))
-    for name, as_text in (("vtt", as_webvtt), ("srt", as_srt)):
-        if given[name].value:
+        write_text_atomically(_of_shard(given, given.csv), as_csv(results))
+    for name, as_text in _SUBTITLES.items():
+        if folder := given[name].value:
             for video, entries in results.items():
-                path = Path(given[name].value) / f"{video}.{name}"
+                path = Path(folder) / f"{video}.{name}"
                 write_text_atomically(path, as_text(entries, min_score=given.min_score))

@@ -1,16 +1,18 @@
-"""The line on a terminal that says how far training is."""
+"""What a run tells, on a terminal: lines of their own, and one line that says how far training is."""
 
 import collections
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn, Task
 from rich.text import Text
 
-__all__ = ["Show", "progress_line"]
+from case_jax.runs.narrator import Narrator, Show
+
+__all__ = ["ConsoleNarrator", "progress_line"]
 
 # metric -> what the line calls it
 _TERMS = {
@@ -22,7 +24,28 @@ _TERMS = {
 _BAR = 20  # characters
 _REPORTS = 20  # that the speed is a mean over
 
-Show = Callable[[int, Mapping[str, float | np.ndarray], Sequence[float | None], Sequence[float | None]], None]
+
+class ConsoleNarrator(Narrator):
+    """Prints what a run tells on a console.
+
+    Attributes:
+        console: where.
+    """
+
+    def __init__(self, console: Console):
+        self.console = console
+
+    def say(self, text: str) -> None:
+        """Prints a line."""
+        self.console.print(text, highlight=False)
+
+    def progress(self, title: str, step: int, num_steps: int) -> contextlib.AbstractContextManager[Show]:
+        """Shows `progress_line`."""
+        return progress_line(self.console, title, step, num_steps)
+
+    def busy(self, text: str) -> contextlib.AbstractContextManager:
+        """Shows that something takes a while, if the console is a terminal."""
+        return self.console.status(Text(text))
 
 
 @contextlib.contextmanager
@@ -45,10 +68,10 @@ def progress_line(
     """
     disable = not (console.is_interactive and console.file.isatty())
     with Progress(_Line(console), console=console, disable=disable) as progress:
-        known = {"losses": {}, "last": None, "best": None, "speed": None}
+        known: dict = {"losses": {}, "last": None, "best": None, "speed": None}
         task = progress.add_task(title, total=num_steps, completed=step, **known)
         # The first report waits for the compiler: speed is counted from there.
-        reports = collections.deque(maxlen=_REPORTS + 1)
+        reports: collections.deque[tuple[int, float]] = collections.deque(maxlen=_REPORTS + 1)
 
         def show(step, metrics, last, best):
             if not reports or reports[-1][0] != step:

@@ -1,141 +1,176 @@
-"""Trains and evaluates CASE on THUMOS14, on any data set in its layout, or on the synthetic one.
+"""Trains and evaluates CASE on THUMOS14 or ActivityNet, data laid out like one of them, or synthetic data.
 
 python -m experiments.thumos --flagfile=experiments/flags/thumos14.flags --data_dir=D --workdir=W
 
-With --mode=evaluate the test-time flags (proposals, soft-NMS, clustering-assisted testing) are tried on
-what was trained; --workdir keeps its own settings.
+With --mode=evaluate the flags of settings at test time (proposals, soft-NMS, clustering-assisted testing) are
+tried on a trained run; the settings in --workdir stay as they are.
 """
 
 import contextlib
 import dataclasses
+import functools
 import time
+from collections.abc import Sequence
 
 from absl import flags
 from rich.console import Console
 
 from case_jax.commands import cli, hardware, inputs
-from case_jax.config import CaseConfig
-from case_jax.data.dataset import Dataset
+from case_jax.commands.progress import ConsoleNarrator
+from case_jax.config import CaseConfig, fields_of_role
 from case_jax.errors import InputError
+from case_jax.evaluation.mean_average_precision import DetectionMap
 from case_jax.evaluator import Evaluator
 from case_jax.report.tables import map_table, seeds_table
-from case_jax.runs.outcome import Outcome, evaluate_run, require_report_packages, write_report_of
+from case_jax.report.write import missing_packages, require_report_packages, write_report
+from case_jax.runs.hardware import Hardware, in_first_process
+from case_jax.runs.outcome import Outcome, evaluate_run
+from case_jax.runs.run import Run, check_batch
 from case_jax.runs.settings import RunSettings
-from case_jax.runs.train import Run, describe, train
+from case_jax.runs.train import describe, train
 from case_jax.runs.workdir import Workdir
 from case_jax.training.loop import NonFiniteLossError
 
+__all__ = ["define_flags", "main"]
+
+
 def define_flags(given: flags.FlagValues) -> None:
-    """The flags of this command."""
+    """Defines the flags of this command."""
     flags.DEFINE_enum(
         "mode",
         "train",
         ["train", "evaluate"],
-        "train, or evaluate what was trained (flags of training are then ignored)", flag_values=given)
-    flags.DEFINE_boolean("report", True, "write report.html at the end (needs the extra 'plots')", flag_values=given)
+        "train, or evaluate what was trained (flags of training are then ignored)",
+        flag_values=given,
+    )
+    flags.DEFINE_boolean(
+        "report",
+        None,
+        "write report.html at the end; default if the packages for it are installed (extra 'plots')",
+        flag_values=given,
+    )
     inputs.define_flags(given, num_seeds=1)
     hardware.define_flags(given)
     cli.define_config_flags(given)
 
 
-
-# Settings that can be tried on a trained run, with --mode=evaluate.
-_TEST_TIME = (
-    "clustering_assisted_testing",
-    "class_threshold",
-    "upsampling",
-    "proposal_thresholds",
-    "flank",
-    "video_score_weight",
-    "video_score",
-    "nms",
-    "nms_threshold",
-    "nms_alpha",
-)
-
-
 def main(given: flags.FlagValues) -> None:
-    """Runs the command."""
-    console = Console(soft_wrap=True, markup=False, quiet=not hardware.is_first_process())
+    """Trains, evaluates, writes the report and prints the table of mAP."""
+    first = hardware.is_first_process(given)
+    narrator = ConsoleNarrator(Console(soft_wrap=True, markup=False, quiet=not first))
     config = cli.config_from_flags(given)
-    base = Workdir(cli.require(given, "workdir", "a folder for the run"))
-    tiou = cli.tiou_from_flags(given)
+    cli.require(given, "workdir", "a folder for the run")
     if given.report:
         require_report_packages()
-    hardware.check_flags(num_seeds=given.num_seeds)
-    dataset = inputs.load(config, console)
     training = given.mode == "train"
-    if training:
-        inputs.check_batch(config, dataset)
-    runs = []
-    for seed in inputs.seeds():
-        settings = RunSettings.of(
-            config, dataset, seed=seed, eval_every=given.eval_every, tiou=tiou, data=inputs.source()
-        )
-        runs.append(Run(settings, base if given.num_seeds == 1 else base.of_seed(seed)))
+    runs = _runs(given, config, narrator)
 
     began = time.perf_counter()
-    with contextlib.ExitStack() as stack:
-        where = stack.enter_context(hardware.connected(config, console))
+    with hardware.connected(given, config, narrator) as where:
         if training:
-            hardware.in_first_process(lambda: [run.workdir.begin(run.settings) for run in runs])
-            try:
-                train(runs, dataset, where, console)
-            except NonFiniteLossError as error:
-                names = [video.name for video in dataset.train.videos]
-                raise InputError(
-                    f"--learning_rate: is {config.learning_rate}; {error.with_names(names)}"
-                ) from None
+            _train(runs, where, narrator)
         seconds = time.perf_counter() - began if training else None
-
-        evaluator = None
-        if hardware.is_first_process():
-            trained = runs[0].workdir.settings().config
-            evaluator = Evaluator(dataset.test, dataset.info, trained, on_device=where.on_device)
-            stack.enter_context(evaluator)
-        results, said = {}, []
-        for run in runs:
-            outcome = evaluate_run(
-                run.workdir,
-                dataset,
-                evaluator,
-                mesh=where.mesh,
-                tiou=tiou,
-                config=None if training else _test_time_config,
-            )
-            results[run.settings.seed] = outcome.results
-            if hardware.is_first_process():
-                if not training and run is runs[0]:
-                    describe(outcome.settings, outcome.state, dataset, console)
-                said.append(_report(run.workdir, dataset, outcome, seconds))
-    if not hardware.is_first_process():
+        results, said = _evaluate(given, runs, where, narrator, seconds)
+    if not first:
         return
     if given.synthetic:
-        console.print("synthetic data: these figures say nothing about real video")
+        narrator.say("synthetic data: these figures say nothing about real video")
     print(map_table(results[runs[0].settings.seed]) if len(runs) == 1 else seeds_table(results))
-    if any(said):
+    if said:
         print("\n" + "\n".join(said))
 
 
-def _report(workdir: Workdir, dataset: Dataset, outcome: Outcome, seconds: float | None) -> str:
-    if not given.report:
-        return ""
+def _runs(given: flags.FlagValues, config: CaseConfig, narrator: ConsoleNarrator) -> list[Run]:
+    """The runs that the flags describe, one a seed, with their data."""
+    tiou = cli.tiou_from_flags(given)
+    hardware.check_flags(given, num_seeds=given.num_seeds)
+    dataset = inputs.load(given, config, narrator)
+    if given.mode == "train":
+        check_batch(config, dataset)
+    base, runs = Workdir(given.workdir), []
+    for seed in inputs.seeds(given):
+        settings = RunSettings.of(
+            config, dataset, seed=seed, eval_every=given.eval_every, tiou=tiou, data=inputs.source(given)
+        )
+        runs.append(Run(settings, base if given.num_seeds == 1 else base.of_seed(seed), dataset))
+    return runs
+
+
+def _train(runs: Sequence[Run], where: Hardware, narrator: ConsoleNarrator) -> None:
+    def begin() -> None:
+        for run in runs:
+            run.workdir.begin(run.settings)
+
+    in_first_process(begin)
+    try:
+        train(runs, where, narrator)
+    except NonFiniteLossError as error:
+        run = runs[0]
+        raise InputError(
+            f"--learning_rate: is {run.settings.config.learning_rate}; {run.named(error)}"
+        ) from None
+
+
+def _evaluate(
+    given: flags.FlagValues,
+    runs: Sequence[Run],
+    where: Hardware,
+    narrator: ConsoleNarrator,
+    seconds: float | None,
+) -> tuple[dict[int, dict[str, DetectionMap]], list[str]]:
+    """Evaluates the runs and writes their reports.
+
+    Returns:
+        The results of every seed, and what there is to say about the reports.
+    """
+    first, training = hardware.is_first_process(given), given.mode == "train"
+    results, said = {}, []
+    with contextlib.ExitStack() as stack:
+        evaluator = None
+        if first:
+            dataset, trained = runs[0].dataset, runs[0].workdir.settings().config
+            evaluator = Evaluator(dataset.test, dataset.info, trained, on_device=where.on_device)
+            stack.enter_context(evaluator)
+        for run in runs:
+            outcome = evaluate_run(
+                run,
+                evaluator,
+                mesh=where.mesh,
+                tiou=cli.tiou_from_flags(given),
+                config=None
+                if training
+                else functools.partial(_test_time_config, cli.config_from_flags(given)),
+            )
+            results[run.settings.seed] = outcome.results
+            if not first:
+                continue
+            if not training and run is runs[0]:
+                for line in describe(outcome.settings, outcome.state, run.dataset):
+                    narrator.say(line)
+            if given.report is not False:
+                said.append(_report(given, run, outcome, seconds))
+    return results, said
+
+
+def _report(given: flags.FlagValues, run: Run, outcome: Outcome, seconds: float | None) -> str:
+    """Writes a run's report, and says where it is or why there is none."""
     if outcome.state.config != outcome.settings.config:
-        return f"other settings than the run's: {workdir.report} is left as it is"
-    return f"report: {write_report_of(workdir, dataset, outcome, seconds=seconds)}"
+        return f"other settings than the run's: {run.workdir.report} is left as it is"
+    if given.report is None and missing_packages():
+        return f"no report: {' and '.join(missing_packages())} not installed (extra 'plots')"
+    return f"report: {write_report(run, outcome, seconds=seconds)}"
 
 
-def _test_time_config(trained: CaseConfig) -> CaseConfig:
-    """The trained config with the test-time settings that the flags ask for.
+def _test_time_config(asked: CaseConfig, trained: CaseConfig) -> CaseConfig:
+    """The trained config with the settings of test time that the flags ask for.
 
     Raises:
-        InputError: if a flag asks for a setting that only training could follow.
+        InputError: if a flag asks for a network that was not trained.
     """
-    asked = cli.config_from_flags(given)
-    for name in ("scc", "ccc", "hidden_dim", "num_clusters", "num_snippets", "top_k_divisor"):
+    for name in fields_of_role("model"):
         if getattr(asked, name) != getattr(trained, name):
             raise InputError(
                 f"--{name}: is {getattr(asked, name)}; expected {getattr(trained, name)}, as the run in "
                 "--workdir was trained"
             )
-    return dataclasses.replace(trained, **{name: getattr(asked, name) for name in _TEST_TIME})
+    return dataclasses.replace(trained, **{name: getattr(asked, name) for name in fields_of_role("test")})

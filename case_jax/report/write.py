@@ -5,19 +5,21 @@ whether they are installed.
 """
 
 import importlib.util
+import warnings
 from pathlib import Path
 
 import jax
 
 from case_jax.data.dataset import Dataset
 from case_jax.errors import InputError
-from case_jax.evaluation.error_analysis import per_video_ap
+from case_jax.evaluation.per_video import per_video_ap
 from case_jax.evaluation.matching import detected_segments, make_segments
 from case_jax.localization.detections import to_activitynet
 from case_jax.runs.outcome import Outcome
+from case_jax.runs.run import Run
 from case_jax.runs.workdir import Workdir
 
-__all__ = ["median_video", "missing_packages", "require_report_packages", "write_report_of", "write_timeline"]
+__all__ = ["median_video", "missing_packages", "require_report_packages", "write_report", "write_timeline"]
 
 _PACKAGES = ("jinja2", "matplotlib")
 
@@ -39,29 +41,31 @@ def require_report_packages() -> None:
         )
 
 
-def write_report_of(
-    workdir: Workdir, dataset: Dataset, outcome: Outcome, *, seconds: float | None = None
-) -> Path:
+def write_report(run: Run, outcome: Outcome, *, seconds: float | None = None) -> Path | None:
     """Writes `report.html`, `timeline.png` and `timeline.svg` into a run's workdir.
 
     Args:
-        workdir: folder of the run.
-        dataset: the run was trained and tested on it.
+        run: the run.
         outcome: the run's evaluation, with scores and detections.
         seconds: how long the training took; None where that is not known.
 
     Returns:
-        The path of `report.html`.
+        The path of `report.html`; None, with a warning, where jinja2 or matplotlib is not installed.
 
     Raises:
         InputError: if a file cannot be written.
     """
-    from case_jax.report.page import write_report  # needs jinja2
+    if missing_packages():
+        needed = " and ".join(missing_packages())
+        warnings.warn(f"no report: {needed} not installed (extra 'plots')", stacklevel=2)
+        return None
+    from case_jax.report.page import write_page  # needs jinja2
 
-    write_timeline(workdir, dataset, outcome, median_video(dataset, outcome))
-    return write_report(
-        workdir,
-        dataset,
+    assert outcome.scores is not None  # the first process has them, and only that one reports
+    write_timeline(run.workdir, run.dataset, outcome, median_video(run.dataset, outcome))
+    return write_page(
+        run.workdir,
+        run.dataset,
         outcome.state,
         outcome.results,
         outcome.scores,

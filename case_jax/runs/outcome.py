@@ -1,64 +1,66 @@
-"""What came out of a run: its last and its best checkpoint, evaluated, and the report of it."""
+"""The outcome of a run: its last and its best checkpoint, evaluated on the test videos."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from jax.sharding import Mesh
 
 from case_jax.config import CaseConfig
-from case_jax.data.dataset import Dataset
 from case_jax.errors import InputError
 from case_jax.evaluation.mean_average_precision import DetectionMap
 from case_jax.evaluator import Evaluator
 from case_jax.localization.detections import Detections
 from case_jax.method.scores import VideoScores
 from case_jax.runs.settings import RunSettings
-from case_jax.runs.workdir import Workdir
 from case_jax.training import parallel
 from case_jax.training.state import TrainState
+
+if TYPE_CHECKING:
+    from case_jax.runs.run import Run
 
 __all__ = ["Outcome", "evaluate_run"]
 
 
 class Outcome(NamedTuple):
-    """The evaluation of a run. In every process but the first one, what was found is empty."""
+    """The evaluation of a run. Only the first of several processes has results, scores and detections."""
 
     settings: RunSettings
     results: dict[str, DetectionMap]  # "last (step ...)" and "best (step ...)"
-    state: TrainState  # the best one
+    state: TrainState  # the best state
     scores: VideoScores | None  # of the test videos, by the best state
-    detections: dict[str, Detections]  # by the best state
+    detections: dict[str, Detections]  # test video -> detections by the best state
 
 
 def evaluate_run(
-    workdir: Workdir,
-    dataset: Dataset,
+    run: Run,
     evaluator: Evaluator | None,
     *,
-    mesh: Mesh | None,
     tiou: Sequence[float],
+    mesh: Mesh | None = None,
     config: Callable[[CaseConfig], CaseConfig] | None = None,
 ) -> Outcome:
-    """Evaluates the last and the best checkpoint; once only where these are the same.
+    """Evaluates the last and the best checkpoint; only once where they are the same.
 
     Args:
-        workdir: of the run.
-        dataset: on the test videos of what.
-        evaluator: of the test videos; None in every process but the first one.
-        mesh: as `Workdir.load`; all processes must call this.
-        tiou: thresholds of mAP.
-        config: what to make of the trained config, for settings that are tried at test time.
+        run: a trained run; its data set's test split is evaluated.
+        evaluator: of these test videos; None in every process but the first one.
+        tiou: thresholds of mAP, in (0, 1].
+        mesh: devices to restore on, as `Workdir.load`. Several processes must all call this, with a mesh.
+        config: changes the trained config, to try other settings at test time.
 
     Raises:
-        InputError: if there is no run, or one of other classes, streams or widths.
+        InputError: if there is no run, or a run with other classes, streams or widths than the data set.
     """
     results: dict[str, DetectionMap] = {}
-    result, scores, detections, step = None, None, {}, -1
-    for which in ("last", "best"):
-        settings, state = workdir.load(which, mesh=mesh)
-        if (settings.info, settings.stream_widths) != (dataset.info, dataset.stream_widths):
+    scores, detections, step = None, {}, -1
+    checkpoints: tuple[Literal["last", "best"], ...] = ("last", "best")
+    for which in checkpoints:
+        settings, state = run.workdir.load(which, mesh=mesh)
+        if (settings.info, settings.stream_widths) != (run.dataset.info, run.dataset.stream_widths):
             raise InputError(
-                f"{workdir.path}: was trained on other classes, streams or widths; expected those of the "
+                f"{run.workdir.path}: was trained on other classes, streams or widths; expected those of the "
                 "data set given"
             )
         if evaluator is None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import math
 import typing
 from collections.abc import Mapping, Sequence
@@ -14,27 +15,31 @@ from case_jax.data.dataset import Dataset
 from case_jax.data.info import DatasetInfo
 from case_jax.training.state import TrainState, create_train_state
 
-__all__ = ["SYNTHETIC", "RunSettings"]
+__all__ = ["EVAL_EVERY", "SYNTHETIC", "TIOU", "RunSettings"]
 
-
-# What stands in place of a folder where the data set is the embedded one.
+# Stands in place of a folder's path where the data set is the embedded one.
 SYNTHETIC = "synthetic"
+
+# Unless told otherwise: steps between evaluations, and THUMOS14's thresholds of mAP.
+EVAL_EVERY = 50
+TIOU = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+
+# Settings that may change between a run and its resumption: data may be moved, and the longest test video
+# does not change what is trained.
+_MAY_DIFFER = ("data", "longest_video")
 
 
 class RunSettings(NamedTuple):
-    """All that a run follows from, besides the features: what `config.json` holds."""
+    """The settings of one run."""
 
     config: CaseConfig
     info: DatasetInfo
-    stream_widths: dict[str, int]
+    stream_widths: dict[str, int]  # stream -> D, channels
     seed: int
-    eval_every: int
-    tiou: tuple[float, ...]
-    # Where the data set was read from: a folder, `SYNTHETIC`, or None if that is not known. No setting: data
-    # may be moved between a run and its resumption.
-    data: str | None = None
-    # Snippets of the longest test video, which evaluation judged as a whole. No setting either.
-    longest_video: int | None = None
+    eval_every: int  # steps between evaluations
+    tiou: tuple[float, ...]  # thresholds of mAP
+    data: str | None = None  # where the data set was: a folder, `SYNTHETIC`, or None if not known
+    longest_video: int | None = None  # snippets of the longest test video, which evaluation judged as a whole
 
     @classmethod
     def of(
@@ -47,7 +52,16 @@ class RunSettings(NamedTuple):
         tiou: Sequence[float],
         data: str | None = None,
     ) -> "RunSettings":
-        """The settings of training ``config`` on ``dataset``."""
+        """The settings of training on a data set.
+
+        Args:
+            config: hyper-parameters.
+            dataset: whose facts are taken down.
+            seed: initial parameters, shuffling and sampling follow from it.
+            eval_every: steps between evaluations.
+            tiou: thresholds of mAP.
+            data: where the data set was read from, if that is known.
+        """
         longest = max(video.num_snippets for video in dataset.test.videos)
         return cls(config, dataset.info, dataset.stream_widths, seed, eval_every, tuple(tiou), data, longest)
 
@@ -55,6 +69,21 @@ class RunSettings(NamedTuple):
         """The state at step 0."""
         widths = tuple(self.stream_widths.items())
         return _create(self.config, jax.random.key(self.seed), widths, len(self.info.classes))
+
+    def difference(self, other: "RunSettings") -> tuple[str, str, str] | None:
+        """The first setting that keeps ``other`` from continuing this run: its name, and both values as text.
+
+        Returns:
+            None if ``other`` may continue this run.
+        """
+        may_differ = set(_MAY_DIFFER)
+        if not other.config.depends_on_length:
+            may_differ.add("method.num_steps")
+        old, new = _flatten(self.as_json()), _flatten(other.as_json())
+        for name in new:
+            if name not in may_differ and old.get(name) != new[name]:
+                return name.removeprefix("method."), _short(old.get(name)), _short(new[name])
+        return None
 
     def as_json(self) -> dict[str, Any]:
         """A dictionary ready for JSON; the inverse of `from_json`."""
@@ -74,15 +103,11 @@ class RunSettings(NamedTuple):
         """Reads what `as_json` made.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError, ArithmeticError: if it is something else.
+            KeyError, TypeError, ValueError, AttributeError, ArithmeticError: for anything else.
         """
-
-        def tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-            return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-
         settings = cls(
-            CaseConfig(**_checked(tuples(content["method"]), CaseConfig)),
-            DatasetInfo(**_checked(tuples(content["dataset"]), DatasetInfo)),
+            CaseConfig(**_fields_of(CaseConfig, content["method"])),
+            DatasetInfo(**_fields_of(DatasetInfo, content["dataset"])),
             {str(k): int(v) for k, v in content["stream_widths"].items()},
             int(content["seed"]),
             int(content["eval_every"]),
@@ -90,35 +115,41 @@ class RunSettings(NamedTuple):
             content.get("data"),
             content.get("longest_video"),
         )
-        info, widths = settings.info, settings.stream_widths
-        if not isinstance(settings.data, str | None):
-            raise ValueError(f"'data' is {settings.data!r}")
-        longest = settings.longest_video
-        if not (longest is None or (_is_of(longest, int) and longest > 0)):
-            raise ValueError(f"'longest_video' is {longest!r}")
-        if set(widths) != set(info.streams) or not all(0 < width < 2**31 for width in widths.values()):
-            raise ValueError(f"'stream_widths' is {widths!r}")
-        if not (info.classes and 1e-15 <= info.seconds_per_snippet <= 1e15):
-            raise ValueError("'dataset' has no classes or no time of a snippet")
-        if not (0 <= settings.seed < 2**31 and settings.eval_every > 0):
-            raise ValueError("'seed' or 'eval_every' is out of range")
-        if not (settings.tiou and all(0 < threshold <= 1 for threshold in settings.tiou)):
-            raise ValueError(f"'tiou' is {settings.tiou!r}")
+        settings._check()
         return settings
+
+    def _check(self) -> None:
+        """Raises a ValueError if a value is out of range."""
+        longest = self.longest_video
+        widths_fit = set(self.stream_widths) == set(self.info.streams)
+        checks = {
+            f"'data' is {self.data!r}": isinstance(self.data, str | None),
+            f"'longest_video' is {longest!r}": longest is None or (_is_of(longest, int) and longest > 0),
+            f"'stream_widths' is {self.stream_widths!r}": widths_fit
+            and all(0 < width < 2**31 for width in self.stream_widths.values()),
+            "'dataset' has no classes or no time of a snippet": bool(self.info.classes)
+            and 1e-15 <= self.info.seconds_per_snippet <= 1e15,
+            "'seed' or 'eval_every' is out of range": 0 <= self.seed < 2**31 and self.eval_every > 0,
+            f"'tiou' is {self.tiou!r}": bool(self.tiou) and all(0 < t <= 1 for t in self.tiou),
+        }
+        for what, holds in checks.items():
+            if not holds:
+                raise ValueError(what)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2, 3))
 def _create(config: CaseConfig, key: jax.Array, widths: tuple, num_classes: int) -> TrainState:
-    """Compiled once for all seeds."""
+    """`create_train_state`, compiled once for all seeds."""
     return create_train_state(config, key, stream_widths=dict(widths), num_classes=num_classes)
 
 
-def _checked(fields: Mapping[str, Any], of: type) -> Mapping[str, Any]:
-    """The fields of a dataclass, if those that it knows have values of their types."""
-    for field in dataclasses.fields(of):
-        if field.name in fields and not _is_of(fields[field.name], field.type):
-            raise ValueError(f"{field.name!r} is {fields[field.name]!r}")
-    return fields
+def _fields_of(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a dataclass from JSON, whose lists stand for tuples; ValueError for other types."""
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in content.items()}
+    for field in dataclasses.fields(kind):
+        if field.name in values and not _is_of(values[field.name], field.type):
+            raise ValueError(f"{field.name!r} is {values[field.name]!r}")
+    return values
 
 
 def _is_of(value: Any, kind: Any) -> bool:
@@ -128,4 +159,19 @@ def _is_of(value: Any, kind: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return isinstance(value, kind if isinstance(kind, type) else str)  # a Literal is of text
+    return isinstance(value, kind if isinstance(kind, type) else str)  # a Literal is text
+
+
+def _flatten(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with names joined by dots."""
+    if not isinstance(content, Mapping):
+        return {prefix: list(content) if isinstance(content, tuple) else content}
+    flat = {}
+    for name, value in content.items():
+        flat.update(_flatten(value, f"{prefix}.{name}" if prefix else name))
+    return flat
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,24 +1,25 @@
-"""The folder a run lives in: settings, metrics, checkpoints, predictions."""
+"""The folder that a run lives in, and the files in it."""
 
-import contextlib
-import errno
 import json
-import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from jax.sharding import Mesh
 
-from case_jax.data.files import read_json, write_text_atomically
+from case_jax.data.files import one_line, read_json, write_text_atomically
 from case_jax.errors import InputError
 from case_jax.runs.checkpoints import CheckpointStore
+from case_jax.runs.rows import read_rows, write_rows
 from case_jax.runs.settings import RunSettings
 from case_jax.training.parallel import replicate
 from case_jax.training.state import TrainState
 
 __all__ = ["Workdir"]
+
+_EVALUATION: dict[str, Any] = {"what": "an evaluation", "key": "average", "kind": float}
+_REPORT: dict[str, Any] = {"what": "a report of training", "key": "metrics", "kind": dict}
 
 
 class Workdir:
@@ -32,22 +33,34 @@ class Workdir:
         self.path = Path(path)
 
     def of_seed(self, seed: int) -> "Workdir":
-        """Where the run of one of many seeds lives."""
+        """The workdir of one of several seeds that train together."""
         return Workdir(self.path / f"seed_{seed}")
+
+    def seeds(self) -> list["Workdir"]:
+        """The workdirs of several seeds that trained together here; this workdir itself if there are none."""
+        if self.config.exists() or not self.path.is_dir():
+            return [self]
+        names = (path.name.removeprefix("seed_") for path in self.path.glob("seed_*"))
+        return [self.of_seed(seed) for seed in sorted(int(n) for n in names if n.isdecimal())] or [self]
+
+    @property
+    def config(self) -> Path:
+        """`config.json`, the run's settings."""
+        return self.path / "config.json"
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the checkpoints."""
+        """Folder of the evaluated checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def interrupted(self) -> Path:
-        """Folder of the state at which training was interrupted since the last evaluation, if it was."""
+        """Folder of the state in which training was interrupted after the last evaluation, if it was."""
         return self.path / "interrupted"
 
     @property
     def predictions(self) -> Path:
-        """Detections of the best step, ActivityNet format."""
+        """Detections of the best step, in ActivityNet form."""
         return self.path / "predictions.json"
 
     @property
@@ -56,21 +69,24 @@ class Workdir:
         return self.path / "report.html"
 
     @property
-    def _config(self) -> Path:
-        return self.path / "config.json"
+    def events(self) -> Path:
+        """Folder of TensorBoard's events."""
+        return self.path / "events"
+
+    @property
+    def history_path(self) -> Path:
+        """`history.jsonl`, the losses on the way."""
+        return self.path / "history.jsonl"
 
     @property
     def _metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
-    @property
-    def _history(self) -> Path:
-        return self.path / "history.jsonl"
-
     def begin(self, settings: RunSettings) -> None:
-        """Writes `config.json`, or checks that it is of the same run; only ``num_steps`` may differ.
+        """Writes `config.json`; if the folder holds a run, its settings must be the same.
 
-        Where what is trained in a step depends on how many there will be, not even that.
+        Only ``num_steps`` may differ, so that a run can be prolonged. Even ``num_steps`` must be the same
+        where what a step does depends on how many steps there will be.
 
         Raises:
             InputError: if the folder holds a run of other settings, or cannot be written.
@@ -81,77 +97,40 @@ class Workdir:
                 f"--num_steps: is {settings.config.num_steps}; expected at least the {rows[-1]['step']} "
                 f"steps already trained in {self.path}"
             )
-        if self._config.exists():
-            old, new = _flatten(self.settings().as_json()), _flatten(settings.as_json())
-            may_differ = {"method.num_steps", "data", "longest_video"}
-            if settings.config.depends_on_length:
-                may_differ.remove("method.num_steps")
-            for name in new:
-                if name not in may_differ and old.get(name) != new[name]:
-                    flag = name.removeprefix("method.")
-                    raise InputError(
-                        f"{self.path}: holds a run with {flag} = {_short(old.get(name))}, not "
-                        f"{_short(new[name])}; expected the same settings, or an empty --workdir"
-                    )
-        text = json.dumps(settings.as_json(), indent=1)
-        write_text_atomically(self._config, text + "\n")
-
-    @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Keeps other trainings out of the folder until the end, or until this process ends.
-
-        Where the system or its file system knows no locks, nobody is kept out.
-
-        Raises:
-            InputError: if another one is in it.
-        """
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            yield
-            return
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    f"{self.path}: another training is writing to it; expected one at a time, or another "
-                    "--workdir"
-                ) from None
-            except OSError as error:
-                if error.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL):
-                    raise
-            yield
-        finally:
-            os.close(folder)  # which gives up the lock
+        if self.config.exists() and (difference := self.settings().difference(settings)) is not None:
+            name, old, new = difference
+            raise InputError(
+                f"{self.path}: holds a run with {name} = {old}, not {new}; expected the same settings, or an "
+                "empty --workdir"
+            )
+        write_text_atomically(self.config, json.dumps(settings.as_json(), indent=1) + "\n")
 
     def settings(self) -> RunSettings:
         """Reads `config.json`.
 
         Raises:
-            InputError: if it is missing or not a run's settings.
+            InputError: if it is missing or does not hold a run's settings.
         """
-        content = read_json(self._config)
+        content = read_json(self.config)
         try:
             return RunSettings.from_json(content)
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            reason = " ".join(str(error).split())
             raise InputError(
-                f"{self._config}: is no run's settings ({reason}); expected the file that training wrote"
+                f"{self.config}: does not hold a run's settings ({one_line(error)}); expected the file that "
+                "training wrote"
             ) from None
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of `metrics.jsonl`, by step; none where there is no file.
+        """The rows of `metrics.jsonl`, one an evaluation, by step; none where there is no file.
 
         Raises:
-            InputError: if a line is not an evaluation's.
+            InputError: if a line is something else.
         """
-        return _read_rows(self._metrics, "evaluation", "average", float)
+        return read_rows(self._metrics, **_EVALUATION)
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Replaces `metrics.jsonl` as a whole, so that it never holds a torn line."""
-        _write_rows(self._metrics, rows)
+        """Replaces `metrics.jsonl`."""
+        write_rows(self._metrics, rows)
 
     def history(self) -> list[dict[str, Any]]:
         """The rows of `history.jsonl`: {"step", "metrics"}, means over the steps since the row before.
@@ -159,11 +138,17 @@ class Workdir:
         Raises:
             InputError: if a line is something else.
         """
-        return _read_rows(self._history, "report of training", "metrics", dict)
+        return read_rows(self.history_path, **_REPORT)
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Replaces `history.jsonl` as a whole."""
-        _write_rows(self._history, rows)
+        """Replaces `history.jsonl`."""
+        write_rows(self.history_path, rows)
+
+    def sweep(self) -> None:
+        """Removes what a killed process was writing beside the files."""
+        for name in (self._metrics.name, self.history_path.name, self.predictions.name):
+            for path in self.path.glob(f".{name}.*"):
+                path.unlink()
 
     def load(
         self, which: Literal["best", "last"] = "best", *, mesh: Mesh | None = None
@@ -172,7 +157,8 @@ class Workdir:
 
         Args:
             which: "best" by average mAP, or "last".
-            mesh: devices to put it on; default the first one. Several hosts must all call this, with one.
+            mesh: devices to put the state on; default the first one. Several hosts must all call this, with a
+                mesh.
 
         Returns:
             The run's settings and the state.
@@ -191,50 +177,3 @@ class Workdir:
                 raise InputError(f"{self.checkpoints}: holds no checkpoint; expected one from training")
             template = settings.fresh_state()
             return settings, store.restore(template if mesh is None else replicate(template, mesh), step)
-
-
-def _read_rows(path: Path, what: str, key: str, kind: type) -> list[dict[str, Any]]:
-    """The JSON objects of a file, one a line, each with a "step" and a ``key`` that is a ``kind``.
-
-    A dict must hold finite numbers by name, the same names in every row; a float must be finite.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected one {what} a line") from None
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(content.splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            row = {**row, "step": int(row["step"]), key: kind(row[key])}
-            numbers = row[key] if kind is dict else {key: row[key]}
-            if row["step"] < 0 or not all(map(math.isfinite, numbers.values())):
-                raise ValueError
-            if kind is dict and rows and numbers.keys() != rows[0][key].keys():
-                raise ValueError
-        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
-            raise InputError(
-                f"{path}: line {number} is no {what}; expected a JSON object with 'step' and {key!r}"
-            ) from None
-        rows.append(row)
-    return rows
-
-
-def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    write_text_atomically(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
-
-
-def _flatten(content: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(content, Mapping):
-        return {prefix: list(content) if isinstance(content, tuple) else content}
-    flat = {}
-    for name, value in content.items():
-        flat.update(_flatten(value, f"{prefix}.{name}" if prefix else name))
-    return flat
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."

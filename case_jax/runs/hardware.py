@@ -1,0 +1,110 @@
+"""Where and how a run computes: devices, worker processes, several hosts. Nothing here changes a result."""
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from case_jax.errors import InputError
+from case_jax.training.parallel import make_mesh
+
+__all__ = ["Hardware", "Processes", "connected", "in_first_process"]
+
+_PATIENCE = 300.0  # seconds to wait for the first process; JAX waits as long
+
+
+class Hardware(NamedTuple):
+    """Devices and worker processes of a run."""
+
+    mesh: Mesh  # devices that every batch is divided over
+    on_device: bool = True  # features on every device; otherwise the host gathers batches from disk
+    num_workers: int = 0  # processes that gather batches, if not on_device
+    eval_workers: int = 0  # processes of the numpy stage of evaluation
+
+    @classmethod
+    def of(cls, batch_size: int, num_devices: int | None = None, **options) -> "Hardware":
+        """The largest part of all devices that divides a batch evenly.
+
+        Args:
+            batch_size: B, videos in a batch.
+            num_devices: how many devices to use at most; default all of all hosts.
+            **options: the other fields.
+        """
+        devices = jax.devices()
+        count = min(num_devices or len(devices), len(devices))
+        while batch_size % count:
+            count -= 1
+        return cls(make_mesh(devices[:count]), **options)
+
+
+class Processes(NamedTuple):
+    """Several processes, on one host or many, that train together."""
+
+    coordinator: str  # host:port of the first process
+    num_processes: int
+    process_id: int  # of this process, from 0
+
+
+@contextlib.contextmanager
+def connected(processes: Processes | None) -> Iterator[None]:
+    """Connects this process to the others while the context lasts.
+
+    Args:
+        processes: the processes; None where there is only this one.
+
+    Raises:
+        InputError: if the first process does not answer.
+    """
+    if processes is None:
+        yield
+        return
+    if processes.process_id:
+        _await_coordinator(processes.coordinator)
+    jax.distributed.initialize(processes.coordinator, processes.num_processes, processes.process_id)
+    try:
+        yield
+    finally:
+        jax.distributed.shutdown()
+
+
+def _await_coordinator(address: str) -> None:
+    """Waits until the first process listens. JAX itself would end in a stack trace."""
+    host, _, port = address.rpartition(":")
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"--coordinator: {address} does not answer ({error}); expected the process with "
+                    "--process_id=0 there"
+                ) from None
+            time.sleep(0.5)
+
+
+def in_first_process(call: Callable[[], object]) -> None:
+    """Calls a function in the first process. If it refuses its input there, every process stops.
+
+    Raises:
+        InputError: in the first process the function's own error, in the others one that says so.
+    """
+    refused = None
+    if not jax.process_index():
+        try:
+            call()
+        except InputError as error:
+            refused = error
+    if jax.process_count() > 1:
+        stop = multihost_utils.broadcast_one_to_all(np.int32(refused is not None))
+        if stop and refused is None:
+            refused = InputError("--process_id: the first process refused the run; expected what it says")
+    if refused is not None:
+        raise refused

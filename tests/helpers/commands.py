@@ -1,0 +1,95 @@
+"""Commands as tests run them: in this process where a process is not the point, otherwise in one of their own."""
+
+import contextlib
+import importlib
+import io
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+from absl import logging
+
+from case_jax.commands import cli
+from tests.conftest import ROOT
+
+__all__ = ["Ended", "refusal", "run_here", "run_process", "succeed_here"]
+
+
+class Ended(NamedTuple):
+    """What a command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_here(module: str, *arguments: object) -> Ended:
+    """Runs a command in this process, as `python -m MODULE ARGUMENTS` would.
+
+    One device is used, dtypes and ranks are promoted as users have it, and signals are handled as before
+    afterwards.
+
+    Args:
+        module: of `case_jax.commands`, or a dotted name such as "experiments.ablations.__main__".
+        *arguments: of the command line.
+    """
+    command = importlib.import_module(module if "." in module else f"case_jax.commands.{module}")
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with _as_users_have_it(), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        try:
+            cli.run(command, [module, *map(str, arguments)])
+            status = 0
+        except SystemExit as end:
+            status = end.code or 0
+    return Ended(int(status), stdout.getvalue(), stderr.getvalue())
+
+
+def succeed_here(module: str, *arguments: object) -> str:
+    """Like `run_here`, but the command must succeed; returns what it printed on standard output."""
+    ended = run_here(module, *arguments)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def refusal(ended: Ended | subprocess.CompletedProcess) -> str:
+    """The one line with which a command refused its input, without "error: " before it."""
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith("error: "), ended.stderr
+    assert ended.stderr.endswith("\n"), ended.stderr
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    return ended.stderr.removeprefix("error: ").removesuffix("\n")
+
+
+def run_process(
+    module: str, *arguments: object, environment: Mapping[str, str], timeout: float = 120
+) -> subprocess.CompletedProcess:
+    """Runs `python -m experiments.MODULE ARGUMENTS` in a process of its own, in the checkout."""
+    return subprocess.run(
+        [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)],
+        cwd=ROOT,
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+@contextlib.contextmanager
+def _as_users_have_it() -> Iterator[None]:
+    """Undoes what the test session sets, and afterwards what a command sets."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    unraisable, verbosity = sys.unraisablehook, logging.get_verbosity()
+    devices = jax.devices
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        jax.devices = lambda *backend: devices(*backend)[:1]  # the session has several virtual ones
+        try:
+            yield
+        finally:
+            jax.devices = devices
+            sys.unraisablehook = unraisable
+            logging.set_verbosity(verbosity)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
