@@ -1,1 +1,1 @@
-"""How good detections are: mAP by several protocols, recall, and what the errors cost; in numpy alone."""
+"""How good detections are. Plain numpy: nothing here imports jax."""

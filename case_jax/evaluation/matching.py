@@ -1,11 +1,11 @@
 """Ranking detections and matching them with ground truth, for all classes and thresholds at once.
 
-Rules where evaluation protocols leave a choice:
-- Detections of a class are taken by falling score; equal scores by (video name, start, end), so that the
+Evaluation protocols leave some choices open. The rules here are:
+- Detections of a class are taken by falling score, and equal scores by (video name, start, end), so that the
   order of the input never matters.
-- A detection is matched with the free ground truth of highest tIoU that reaches the threshold; of equal
-  tIoU the earlier in the ground truth's own order. A ground truth is matched once.
-- A threshold is reached where tIoU >= threshold.
+- A detection is matched with the free ground truth of highest tIoU that reaches the threshold. Of equal
+  tIoUs, the ground truth that comes first is taken. A ground truth is matched once.
+- A tIoU reaches a threshold if tIoU >= threshold.
 """
 
 import itertools
@@ -16,6 +16,7 @@ import numpy as np
 
 from case_jax.errors import InputError
 from case_jax.localization.detections import Detections, concatenate
+from case_jax.localization.tiou import tiou
 
 __all__ = [
     "Segments",
@@ -26,7 +27,6 @@ __all__ = [
     "overlapping_pairs",
     "rank",
     "require_finite",
-    "tiou",
 ]
 
 
@@ -41,10 +41,17 @@ class Segments(NamedTuple):
 
 
 def detected_segments(videos: Mapping[str, Detections], classes: Sequence[str]) -> Segments:
-    """Flattens the detections of many videos; ``classes`` are the names that their labels index.
+    """Flattens the detections of many videos.
+
+    Args:
+        videos: video name -> `Detections`, times in seconds.
+        classes: names of the classes, which the detections' labels index.
+
+    Returns:
+        `Segments`, video by video in the order given.
 
     Raises:
-        InputError: as `make_segments`.
+        InputError: if a name ends in a NUL character.
     """
     counts = [found.label.size for found in videos.values()]
     together = concatenate(list(videos.values()))
@@ -58,7 +65,14 @@ def detected_segments(videos: Mapping[str, Detections], classes: Sequence[str]) 
 
 
 def make_segments(videos: Mapping[str, Sequence[Mapping]]) -> Segments:
-    """Flattens per-video lists of {"label", "segment", and "score" for detections}, keeping their order.
+    """Flattens lists of entries per video, keeping their order.
+
+    Args:
+        videos: video name -> entries {"label": name, "segment": (start, end) in seconds}; entries of
+            detections also have a "score".
+
+    Returns:
+        `Segments`, video by video in the order given.
 
     Raises:
         InputError: if a name ends in a NUL character.
@@ -74,7 +88,15 @@ def make_segments(videos: Mapping[str, Sequence[Mapping]]) -> Segments:
 
 
 def require_finite(kind: str, segments: Segments) -> None:
-    """Raises ValueError, naming the ``kind`` of segments, where a score or a bound is NaN or infinite."""
+    """Checks that all scores and bounds are finite.
+
+    Args:
+        kind: what the message calls the segments, in the plural.
+        segments: D segments.
+
+    Raises:
+        ValueError: if a score or a bound is NaN or infinite.
+    """
     for name in ("score", "start", "end"):
         values = getattr(segments, name)
         finite = np.isfinite(values)
@@ -85,10 +107,17 @@ def require_finite(kind: str, segments: Segments) -> None:
 
 
 def rank(detections: Segments, classes: np.ndarray) -> tuple[Segments, np.ndarray]:
-    """Detections of known classes, by class and the documented order, and their class indices.
+    """Drops detections of unknown classes and sorts the others by class, then by the order documented above.
+
+    Args:
+        detections: D detections in any order.
+        classes: (G,) class names, ascending.
+
+    Returns:
+        The D' sorted detections, and their (D',) int64 class indices.
 
     Raises:
-        ValueError: if a score or a bound is not finite: NaN has no place in an order.
+        ValueError: if a score or a bound is not finite. NaN cannot be sorted.
     """
     require_finite("detections", detections)
     label = np.minimum(np.searchsorted(classes, detections.label), len(classes) - 1)
@@ -106,16 +135,27 @@ def match(
     label: np.ndarray,
     thresholds: np.ndarray,
 ) -> np.ndarray:
-    """(Q, D) bool: whether each detection, in rank order, is a true positive at each threshold.
+    """Which detections are true positives, at each threshold.
 
-    Taking detections in order, each with its best free ground truth, is a stable matching in which every
+    To take detections in order, each with its best free ground truth, gives a stable matching in which every
     ground truth prefers the detection of better rank. Deferred acceptance finds the same matching for all
-    detections at once: each asks its best ground truth, which keeps the best-ranked one that asks; the
-    others go on to their next. The number of rounds is that of overlapping ground truths, not of detections.
+    detections at once: each detection asks its best ground truth, which keeps the best-ranked one of those
+    that ask; the others go on to their next choice. This takes as many rounds as a detection overlaps ground
+    truths, which is far fewer than there are detections.
+
+    Args:
+        truth: M instances.
+        truth_label: (M,) int, their classes.
+        detections: D detections in the order of `rank`.
+        label: (D,) int, their classes.
+        thresholds: (Q,) tIoU thresholds.
+
+    Returns:
+        (Q, D) bool.
     """
     detection, instance, overlap = overlapping_pairs(truth, truth_label, detections, label)
     num_detections, num_thresholds = label.size, thresholds.size
-    # Pairs of one detection stand together, best tIoU first, earlier ground truth first.
+    # Pairs of one detection are neighbours: the highest tIoU first, of equal ones the earlier ground truth.
     first_pair = np.searchsorted(detection, np.arange(num_detections))
     choices = np.stack(
         [np.bincount(detection[overlap >= threshold], minlength=num_detections) for threshold in thresholds]
@@ -129,7 +169,7 @@ def match(
         wanted = instance[first_pair[d] + asked[q, d]]
         previous = holder[q, wanted]
         np.minimum.at(holder, (q, wanted), d)
-        # Refused: those who asked in vain, and those who were replaced.
+        # Two kinds of detections are refused: those that asked in vain, and those that were replaced.
         refused = holder[q, wanted] != d
         replaced = (previous != nobody) & (holder[q, wanted] != previous)
         again = np.unique(
@@ -153,7 +193,17 @@ def match(
 def overlapping_pairs(
     truth: Segments, truth_label: np.ndarray, detections: Segments, label: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All (detection, ground truth, tIoU) of one class and video with tIoU > 0, in matching order.
+    """All pairs of a detection and a ground truth of the same class and video that overlap.
+
+    Args:
+        truth: M instances.
+        truth_label: (M,) int, their classes.
+        detections: D detections.
+        label: (D,) int, their classes.
+
+    Returns:
+        (P,) int64 detections, (P,) int64 instances and their (P,) float64 tIoU, above 0. Pairs are ordered by
+        detection, then by falling tIoU, then by instance.
 
     Raises:
         ValueError: if a bound of ``truth`` is not finite.
@@ -182,21 +232,14 @@ def overlapping_pairs(
     return detection[order], instance[order], overlap[order]
 
 
-def tiou(start: np.ndarray, end: np.ndarray, other_start: np.ndarray, other_end: np.ndarray) -> np.ndarray:
-    """Temporal intersection over union of segments, in [0, 1], broadcast; 0 where both have no length."""
-    shared = np.maximum(0.0, np.minimum(end, other_end) - np.maximum(start, other_start))
-    union = (end - start) + (other_end - other_start) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-
-
 def class_slices(label: np.ndarray, num_classes: int) -> list[slice]:
-    """Where the detections of each class are, in the order that `rank` gives."""
+    """The detections of each class as a slice, where (D,) ``label`` ascends as `rank` returns it."""
     bounds = np.searchsorted(label, np.arange(num_classes + 1))
     return [slice(begin, end) for begin, end in itertools.pairwise(bounds)]
 
 
 def _text(kind: str, names: Sequence[str]) -> np.ndarray:
-    """Names as an array. Numpy fills text up with NULs, so that a name's own at its end would be lost."""
+    """Names as an array of text. Numpy pads text with NULs and would lose a NUL at the end of a name."""
     for name in names:
         if str(name).endswith("\0"):
             raise InputError(

@@ -1,7 +1,7 @@
 """Detection mAP by the ActivityNet protocol, vectorised over detections, classes and tIoU thresholds.
 
-Where the protocol leaves a choice, the rules are those of `case_jax.evaluation.matching`. AP is the area
-under the precision-recall curve with precision made non-increasing (VOC 2011). Other protocols are in
+Where the protocol leaves a choice open, the rules of `case_jax.evaluation.matching` apply. AP is the area
+under the precision-recall curve, after precision was made non-increasing (VOC 2011). Other protocols are in
 `case_jax.evaluation.protocols`.
 """
 
@@ -39,9 +39,9 @@ def detection_map(
     """Average precision of detections against ground truth.
 
     Args:
-        ground_truth: instances; their order breaks ties in tIoU.
-        detections: scored detections in any order; those of classes without ground truth do not count,
-            those in videos without ground truth of their class are false positives.
+        ground_truth: instances, in seconds; their order breaks ties in tIoU.
+        detections: detections with scores, in seconds and in any order. Those of classes without ground truth
+            do not count; those in videos without ground truth of their class are false positives.
         tiou_thresholds: (Q,) thresholds in (0, 1].
 
     Returns:
@@ -76,12 +76,12 @@ def average_over(result: DetectionMap, first: float, last: float) -> float | Non
     """Mean of mAP over thresholds first .. last in steps of 0.1 (0.1:0.5, 0.3:0.7, ...).
 
     Args:
-        result: of `detection_map`.
+        result: mAP at thresholds in any order.
         first: first threshold, included.
         last: last threshold, included.
 
     Returns:
-        The mean, or None where not all of these thresholds were evaluated.
+        The mean in [0, 1]; None if one of these thresholds was not evaluated.
     """
     wanted = np.arange(round(first * 10), round(last * 10) + 1) / 10
     close = np.abs(result.tiou[:, None] - wanted[None, :]) < 1e-9
@@ -91,12 +91,12 @@ def average_over(result: DetectionMap, first: float, last: float) -> float | Non
 
 
 def average_precision(hit: np.ndarray, instances: int, *, interpolated: bool = True) -> np.ndarray:
-    """AP of one class at each threshold: the mean over instances of the precision where each was found.
+    """AP of one class at each threshold: the mean over instances of the precision at which each was found.
 
     Args:
-        hit: (Q, D) bool, the true positives in rank order.
-        instances: how many there are to be found; those that are not count as 0.
-        interpolated: whether precision is made non-increasing first (VOC 2011).
+        hit: (Q, D) bool, which detections are true positives, in rank order.
+        instances: number of instances of the class; an instance that is not found counts as 0.
+        interpolated: whether to make precision non-increasing first (VOC 2011).
 
     Returns:
         (Q,) in [0, 1].

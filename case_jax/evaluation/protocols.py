@@ -1,17 +1,18 @@
-"""The other conventions by which results on THUMOS14 are published.
+"""The conventions by which results on THUMOS14 are published.
 
 | | activitynet (`detection_map`) | thumos14 | wtalc |
 | --- | --- | --- | --- |
-| whose | ActivityNet's evaluator | the official one | W-TALC, and what follows it |
-| "Ambiguous" intervals | a class, if annotated | excuse false positives | delete what touches them |
-| reached by | tIoU >= threshold | tIoU > threshold | tIoU >= threshold |
-| tIoU of | seconds | seconds | whole snippets |
-| AP | non-increasing precision | precision at instances | precision at instances |
+| used by | ActivityNet's evaluator | the official evaluator | W-TALC and its successors |
+| "Ambiguous" intervals | are a class, if annotated | excuse false positives | delete touching detections |
+| a match needs | tIoU >= threshold | tIoU > threshold | tIoU >= threshold |
+| tIoU is in | seconds | seconds | whole snippets |
+| AP uses | non-increasing precision | precision at instances | precision at instances |
 
-In all of them detections choose their instance by falling score. The loop of THUMOS14's own Matlab kit is
-the other way round: instances choose their best detection, however unsure, and surer ones become false
-positives. "thumos14_kit" does that; it makes no difference where suppression leaves one detection per action,
-and a large one where it leaves many. Ties follow `case_jax.evaluation.matching` in all of them.
+In these three, detections choose their instance by falling score. The loop in THUMOS14's own Matlab kit works
+the other way round: instances choose their best detection, however unsure it is, and surer detections become
+false positives. The protocol "thumos14_kit" does that. It makes no difference where suppression leaves one
+detection per action, and a large one where it leaves many. In all protocols, ties are resolved as in
+`case_jax.evaluation.matching`.
 """
 
 from collections.abc import Sequence
@@ -19,13 +20,14 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from case_jax.data.info import THUMOS14
 from case_jax.evaluation.matching import Segments, class_slices, match, overlapping_pairs, rank
 from case_jax.evaluation.mean_average_precision import DetectionMap, average_precision, detection_map
 
 __all__ = ["AMBIGUOUS", "Protocol", "map_by_protocol", "thumos14_map", "wtalc_map"]
 
 Protocol = Literal["activitynet", "thumos14", "thumos14_kit", "wtalc"]
-AMBIGUOUS = "Ambiguous"  # the label of THUMOS14's intervals that are neither action nor background
+AMBIGUOUS = "Ambiguous"  # THUMOS14's label of intervals that are neither action nor background
 
 
 def map_by_protocol(
@@ -35,17 +37,18 @@ def map_by_protocol(
     tiou_thresholds: Sequence[float],
     *,
     ambiguous: Segments | None = None,
-    seconds_per_snippet: float = 16 / 25,
+    seconds_per_snippet: float = THUMOS14.seconds_per_snippet,
 ) -> DetectionMap:
     """Average precision by one of the conventions.
 
     Args:
         protocol: "activitynet", "thumos14", "thumos14_kit" or "wtalc".
-        ground_truth: as `detection_map`.
-        detections: as `detection_map`.
-        tiou_thresholds: as `detection_map`.
-        ambiguous: for all but "activitynet", intervals besides ground truth labelled "Ambiguous".
-        seconds_per_snippet: for "wtalc".
+        ground_truth: instances, in seconds; their order breaks ties in tIoU.
+        detections: detections with scores, in seconds and in any order.
+        tiou_thresholds: (Q,) thresholds in (0, 1].
+        ambiguous: ambiguous intervals besides the ground truth that is labelled "Ambiguous", in seconds; the
+            protocol "activitynet" ignores them.
+        seconds_per_snippet: the grid of "wtalc"; other protocols ignore it.
 
     Returns:
         `DetectionMap`.
@@ -85,16 +88,16 @@ def thumos14_map(
 ) -> DetectionMap:
     """Average precision by the official conventions of THUMOS14.
 
-    A detection that matches no instance is a false positive unless it overlaps an ambiguous interval; one
-    that matches an instance counts, ambiguous interval or not.
+    A detection that matches no instance is a false positive, unless it overlaps an ambiguous interval. A
+    detection that matches an instance always counts.
 
     Args:
-        ground_truth: instances; those labelled "Ambiguous" are ambiguous intervals.
-        detections: scored detections in any order.
-        tiou_thresholds: (Q,) thresholds; only a higher tIoU matches.
-        ambiguous: more ambiguous intervals, whatever their label.
-        instances_choose: whether instances, in their order, take the free detection of highest tIoU (of
-            equal ones the surer), as the Matlab kit does; otherwise detections choose, by falling score.
+        ground_truth: instances, in seconds; those labelled "Ambiguous" are ambiguous intervals.
+        detections: detections with scores, in seconds and in any order.
+        tiou_thresholds: (Q,) thresholds in (0, 1]; only a higher tIoU matches.
+        ambiguous: more ambiguous intervals, in seconds; their labels are ignored.
+        instances_choose: if true, instances choose in their order, as in the Matlab kit: each takes the free
+            detection of highest tIoU (of equal ones the surer). If false, detections choose by falling score.
 
     Returns:
         `DetectionMap`.
@@ -120,7 +123,7 @@ def thumos14_map(
         pairs = overlapping_pairs(truth, truth_label, detections, label)
         hit = np.stack([_taken(*pairs, threshold, label.size) for threshold in thresholds])
     else:
-        above = np.nextafter(thresholds, np.inf)  # the least tIoU that is higher
+        above = np.nextafter(thresholds, np.inf)  # the lowest tIoU above each threshold
         hit = match(truth, truth_label, detections, label, above)
     counted = hit | ~_touches(detections, ambiguous)
     return _as_map(thresholds, classes, truth_label, label, hit, counted)
@@ -132,20 +135,19 @@ def wtalc_map(
     tiou_thresholds: Sequence[float],
     *,
     ambiguous: Segments | None = None,
-    seconds_per_snippet: float = 16 / 25,
+    seconds_per_snippet: float = THUMOS14.seconds_per_snippet,
 ) -> DetectionMap:
     """Average precision as the W-TALC line computes it.
 
-    Bounds of instances and ambiguous intervals are rounded to whole snippets (half to even), those of
-    detections cut off to whole ones. Detections that then share a snippet with an ambiguous interval are
-    deleted.
+    Bounds of instances and ambiguous intervals are rounded to whole snippets (half to even); bounds of
+    detections are rounded down. Detections that then share a snippet with an ambiguous interval are deleted.
 
     Args:
-        ground_truth: instances; those labelled "Ambiguous" are ambiguous intervals.
-        detections: scored detections in any order.
-        tiou_thresholds: (Q,) thresholds.
-        ambiguous: more ambiguous intervals, whatever their label.
-        seconds_per_snippet: the grid.
+        ground_truth: instances, in seconds; those labelled "Ambiguous" are ambiguous intervals.
+        detections: detections with scores, in seconds and in any order.
+        tiou_thresholds: (Q,) thresholds in (0, 1].
+        ambiguous: more ambiguous intervals, in seconds; their labels are ignored.
+        seconds_per_snippet: distance of the grid's points.
 
     Returns:
         `DetectionMap`.
@@ -163,7 +165,7 @@ def wtalc_map(
     truth, ambiguous, thresholds = _prepare(ground_truth, ambiguous, tiou_thresholds)
     truth = _on_grid(truth, lambda seconds: np.round(seconds / seconds_per_snippet))
     ambiguous = _on_grid(ambiguous, lambda seconds: np.round(seconds / seconds_per_snippet))
-    # What was a whole number of snippets must not fall below it by the rounding of a division.
+    # The small addend keeps whole numbers of snippets whole: their division may round to slightly less.
     detections = _on_grid(detections, lambda seconds: np.floor(seconds / seconds_per_snippet + 1e-6))
     classes, truth_label = np.unique(truth.label, return_inverse=True)
     detections, label = rank(detections, classes)
@@ -189,7 +191,7 @@ def _prepare(
 
 
 def _touches(detections: Segments, intervals: Segments) -> np.ndarray:
-    """(D,) bool: whether each detection overlaps an interval of its video, whatever the labels."""
+    """(D,) bool: whether each detection overlaps an interval of its video; labels are ignored."""
     touched = np.zeros(detections.label.size, bool)
     if intervals.label.size:
         same = np.zeros(intervals.label.size, np.int64)
@@ -201,7 +203,15 @@ def _touches(detections: Segments, intervals: Segments) -> np.ndarray:
 def _taken(
     detection: np.ndarray, instance: np.ndarray, overlap: np.ndarray, threshold: float, count: int
 ) -> np.ndarray:
-    """(D,) bool: the detections that instances take, one instance after the other."""
+    """(D,) bool: which of ``count`` detections are taken by instances that choose one after the other.
+
+    Args:
+        detection: (P,) int, detections of overlapping pairs.
+        instance: (P,) int, their instances.
+        overlap: (P,) float, their tIoU.
+        threshold: only a higher tIoU matches.
+        count: D.
+    """
     free = np.ones(count, bool)
     order = np.lexsort((detection, -overlap, instance))
     order = order[overlap[order] > threshold]
@@ -221,7 +231,16 @@ def _as_map(
     hit: np.ndarray,
     counted: np.ndarray,
 ) -> DetectionMap:
-    """AP from (Q, D) true positives in rank order, of the detections that count."""
+    """AP from true positives, over the detections that count.
+
+    Args:
+        thresholds: (Q,) tIoU thresholds.
+        classes: (G,) class names.
+        truth_label: (M,) int, classes of the instances.
+        label: (D,) int, classes of the detections, ascending.
+        hit: (Q, D) bool, true positives in rank order.
+        counted: (Q, D) bool, detections that count.
+    """
     per_class = np.array(
         [
             [

@@ -5,13 +5,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from case_jax.evaluation.matching import Segments, require_finite, tiou
+from case_jax.evaluation.matching import Segments, require_finite
+from case_jax.localization.tiou import tiou
 
 __all__ = ["RecallCurve", "average_recall"]
 
 
 class RecallCurve(NamedTuple):
-    """Recall over the average number of proposals per video; labels do not matter."""
+    """Recall over the average number of proposals per video; labels are ignored."""
 
     tiou: np.ndarray  # (Q,) thresholds
     num_proposals: np.ndarray  # (100,) average numbers of proposals per video (AN)
@@ -28,7 +29,7 @@ class RecallCurve(NamedTuple):
         return float(np.trapezoid(self.average, self.num_proposals) / self.num_proposals[-1])
 
     def at(self, num_proposals: float) -> float:
-        """AR at an average number of proposals, between the computed ones by linear interpolation."""
+        """AR at an average number of proposals, interpolated linearly between the computed ones."""
         return float(np.interp(num_proposals, self.num_proposals, self.average))
 
 
@@ -41,14 +42,15 @@ def average_recall(
 ) -> RecallCurve:
     """Recall of the best proposals of every video.
 
-    Every video keeps the same share of its proposals, by falling score (equal scores by start, then end),
-    such that videos keep ``max_proposals`` on average; then 1 %, 2 %, ... 100 % of that. An instance is
-    found if a kept proposal has tIoU >= threshold with it; one proposal may find several.
+    Every video keeps the same share of its proposals, by falling score (equal scores by start, then end). The
+    share is chosen such that videos keep ``max_proposals`` on average; recall is measured with 1 %, 2 %, ...
+    100 % of the kept ones. An instance is found if a proposal has tIoU >= threshold with it, and one proposal
+    may find several instances.
 
     Args:
-        ground_truth: instances of V videos; labels are not used.
-        proposals: with scores; labels are not used, proposals in other videos do not count.
-        tiou_thresholds: (Q,) in (0, 1]; ActivityNet's are 0.5:0.95:0.05.
+        ground_truth: instances of V videos, in seconds; labels are ignored.
+        proposals: segments with scores, in seconds; labels are ignored, and so are proposals in other videos.
+        tiou_thresholds: (Q,) thresholds in (0, 1]; ActivityNet's are 0.5:0.95:0.05.
         max_proposals: largest average number of proposals per video.
 
     Returns:
@@ -95,12 +97,12 @@ def average_recall(
 
 
 def _part(count: int, share: np.ndarray | float) -> np.ndarray:
-    """A share of ``count`` cut off to whole numbers, where rounding must not cost one (49 * (1 / 49) < 1)."""
+    """A share of ``count``, rounded down. The addend undoes rounding errors, as in 49 * (1 / 49) < 1."""
     return np.minimum(np.floor(count * np.asarray(share) + 1e-9), count).astype(int)
 
 
 def _proposals_by_video(proposals: Segments, videos: np.ndarray) -> list[np.ndarray]:
-    """(P_v, 2) segments of each video, the surest first."""
+    """(P_v, 2) segments of each video v, the surest first."""
     order = np.lexsort((proposals.end, proposals.start, -proposals.score))
     video = np.minimum(np.searchsorted(videos, proposals.video[order]), len(videos) - 1)
     known = videos[video] == proposals.video[order] if len(videos) else np.zeros(0, bool)
@@ -112,7 +114,7 @@ def _proposals_by_video(proposals: Segments, videos: np.ndarray) -> list[np.ndar
 
 
 def _tiou(instances: np.ndarray, segments: np.ndarray) -> np.ndarray:
-    """(M, 2) and (P, 2) to (M, P)."""
+    """(M, P) tIoU of (M, 2) instances and (P, 2) segments; (M, 1) zeros if there are no segments."""
     if not len(segments):
-        return np.zeros((len(instances), 1))  # a proposal that finds nothing
+        return np.zeros((len(instances), 1))  # stands for a proposal that finds nothing
     return tiou(*instances.T[:, :, None], *segments.T[:, None, :])

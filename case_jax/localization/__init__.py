@@ -1,1 +1,1 @@
-"""From class activation sequences to detections, and their mAP. Plain numpy; never imports jax."""
+"""From class activation sequences to detections. Plain numpy: nothing here imports jax."""

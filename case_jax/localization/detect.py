@@ -1,4 +1,4 @@
-"""Scores of videos to their final detections: kept classes, upsampling, proposals, soft-NMS."""
+"""From the scores of videos to their final detections: kept classes, upsampling, proposals, soft-NMS."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -7,13 +7,14 @@ import numpy as np
 
 from case_jax.config import CaseConfig
 from case_jax.localization.detections import Detections, concatenate
-from case_jax.localization.nms import published_soft_nms, standard_soft_nms, tiou
+from case_jax.localization.nms import published_soft_nms, standard_soft_nms
 from case_jax.localization.proposals import kept_classes, proposals, upsample
+from case_jax.localization.tiou import tiou
 
 __all__ = ["localize_video", "localize_videos", "localize_windows"]
 
-# Soft-NMS compares all proposals of a class with each other. Where there are more than this many, it runs on
-# groups of them that cannot suppress each other, or memory would grow with the square of the video's length.
+# Soft-NMS compares all proposals of a class with each other, so that its memory grows with their number
+# squared. Where there are more than this many, it runs on groups that cannot suppress each other.
 _AT_ONCE = 4096
 
 
@@ -23,13 +24,13 @@ def localize_video(
     """Detects actions in one video.
 
     Args:
-        fused: (T, G) fused class activation sequences, evenly spaced over the video.
-        video_scores: (G,) video-level scores.
+        fused: (T, G) float, fused class activation sequences, evenly spaced over the video.
+        video_scores: (G,) float, video-level scores.
         duration: how many seconds of video the T samples cover (T_v * seconds per snippet).
-        config: hyper-parameters; the "Proposals" group is used.
+        config: its settings of proposals and soft-NMS are used.
 
     Returns:
-        `Detections`, class by class in the order that soft-NMS gives.
+        `Detections`, class by class in the order of soft-NMS.
     """
     return localize_windows(fused, np.asarray(video_scores)[None], duration=duration, config=config)
 
@@ -37,7 +38,17 @@ def localize_video(
 def localize_videos(
     fused: np.ndarray, video_scores: np.ndarray, durations: Sequence[float] | np.ndarray, config: CaseConfig
 ) -> list[Detections]:
-    """`localize_video` of each of V videos: (V, T, G) and (V, G) scores, (V,) durations in seconds."""
+    """Applies `localize_video` to each of V videos.
+
+    Args:
+        fused: (V, T, G) float, fused class activation sequences.
+        video_scores: (V, G) float, video-level scores.
+        durations: (V,) seconds of video that the T samples cover.
+        config: its settings of proposals and soft-NMS are used.
+
+    Returns:
+        V `Detections`.
+    """
     return [
         localize_video(sequence, scores, duration=float(duration), config=config)
         for sequence, scores, duration in zip(fused, video_scores, durations)
@@ -49,23 +60,23 @@ def localize_windows(
 ) -> Detections:
     """Detects actions in one video that was scored window by window.
 
-    The windows only say which classes there may be, and where: each keeps the classes that a video with its
-    scores would keep. Proposals are made on the sequence of the whole video, so that an action across the
-    seam of two windows is one proposal, and one counts if it overlaps a window that keeps its class. With
-    ``video_score="probability"`` its video score is the highest of these windows'.
+    Windows only decide which classes may occur, and where: each window keeps the classes that a video with
+    the same scores would keep. Proposals are made on the sequence of the whole video, so that an action
+    across the seam of two windows is one proposal. A proposal counts if it overlaps a window that keeps its
+    class. With ``video_score="probability"``, its video score is the highest one of these windows.
 
     Args:
-        fused: (n * T, G) fused class activation sequences, evenly spaced over the video.
-        window_scores: (n, G) video-level scores of n windows of T samples each.
-        duration: how many seconds of video the samples cover (T_v * seconds per snippet).
-        config: hyper-parameters; the "Proposals" group is used.
+        fused: (n * T, G) float, fused class activation sequences, evenly spaced over the video.
+        window_scores: (n, G) float, video-level scores of n windows of T samples each.
+        duration: how many seconds of video the n * T samples cover (T_v * seconds per snippet).
+        config: its settings of proposals and soft-NMS are used.
 
     Returns:
-        `Detections`, class by class in the order that soft-NMS gives; by falling score where a class has
-        more than 4,096 proposals.
+        `Detections`, class by class in the order of soft-NMS; a class with more than 4,096 proposals by
+        falling score.
 
     Raises:
-        ValueError: if the samples do not divide evenly into windows.
+        ValueError: if the samples cannot be divided evenly into windows.
 
     Example:
         >>> action = np.array([0.0, 0.0, 0.0, 0.9, 0.9, 0.0, 0.0, 0.0])[:, None]  # the seam is in its middle
@@ -84,7 +95,7 @@ def localize_windows(
         row[kept_classes(scores, config.class_threshold)] = True
 
     found = []
-    for label in np.flatnonzero(kept.any(axis=0)):  # one at a time: a sequence takes 8 bytes a position
+    for label in np.flatnonzero(kept.any(axis=0)):  # one at a time: a class takes 8 bytes per position
         sequence = upsample(fused[:, [label]], config.upsampling)
         seconds_per_position = duration / len(sequence)
         of_class = proposals(
@@ -94,6 +105,7 @@ def localize_windows(
             seconds_per_position=seconds_per_position,
             thresholds=config.proposal_thresholds,
             flank=config.flank,
+            video_score_weight=0.0,  # added below: it depends on the windows
         )
         first, end = (
             np.rint(seconds / seconds_per_position).astype(np.int64)
@@ -113,11 +125,11 @@ def localize_windows(
 
 
 def _highest(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """(D,) highest of (n,) values from ``first`` to ``last``, both included."""
+    """(D,) highest of the (n,) values from (D,) ``first`` to (D,) ``last``, both included."""
     if not first.size:
         return np.zeros(0)
     bounds = np.stack([first, last + 1], axis=1).reshape(-1)
-    return np.maximum.reduceat(np.append(values, -np.inf), bounds)[::2]  # between two ranges: not wanted
+    return np.maximum.reduceat(np.append(values, -np.inf), bounds)[::2]  # the odd ones lie between two ranges
 
 
 def _suppress(found: Detections, config: CaseConfig) -> Detections:
@@ -136,18 +148,19 @@ def _suppress(found: Detections, config: CaseConfig) -> Detections:
 
 
 def _independent(found: Detections, *, threshold: float, extra: float) -> Iterator[np.ndarray]:
-    """Groups of detections such that none reaches the tIoU ``threshold`` with one of another group.
+    """Groups of detections such that no two of different groups reach the tIoU ``threshold``.
 
-    Runs above a threshold lie inside those above a lower one, so few of all pairs overlap at all.
+    Only pairs that overlap are compared. They are few: runs above a threshold lie inside runs above a
+    lower one.
 
     Args:
         found: D detections.
-        threshold: of soft-NMS. At 0 even those that do not overlap suppress each other as published, so
-            there is only one group.
-        extra: seconds that lengths in the tIoU are longer by.
+        threshold: tIoU of soft-NMS. At 0 with ``extra`` seconds, even detections that do not overlap suppress
+            each other, so that there is only one group.
+        extra: seconds that are added to lengths in the tIoU.
 
     Yields:
-        Ascending positions in ``found``; together each of them once.
+        Ascending positions in ``found``; every position is in one group.
     """
     count = found.score.size
     if threshold == 0 and extra:
@@ -155,14 +168,14 @@ def _independent(found: Detections, *, threshold: float, extra: float) -> Iterat
         return
     by_start = np.argsort(found.start, kind="stable")
     start, end = found.start[by_start], found.end[by_start]
-    later = np.searchsorted(start, end + extra) - np.arange(1, count + 1)  # that overlap, and start later
+    later = np.searchsorted(start, end + extra) - np.arange(1, count + 1)  # how many overlap and start later
     one = np.repeat(np.arange(count), later)
     other = one + 1 + np.arange(one.size) - np.repeat(np.cumsum(later) - later, later)
     overlap = tiou(start[one], end[one], start[other], end[other], extra=extra)
     linked = (overlap >= threshold) & (overlap > 0)
     one, other = by_start[one[linked]], by_start[other[linked]]
 
-    group = np.arange(count)  # each detection's lowest known relative
+    group = np.arange(count)  # the lowest position that each detection is known to be linked with
     while True:
         before, lowest = group, np.minimum(group[one], group[other])
         group = group.copy()

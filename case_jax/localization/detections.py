@@ -29,7 +29,7 @@ class Detection(NamedTuple):
     label: str  # name of the class
     start: float  # seconds
     end: float  # seconds, exclusive
-    score: float  # surer ones have higher scores; not a probability, it may exceed 1 or be negative
+    score: float  # higher is surer; not a probability: it may exceed 1 or be negative
 
 
 class Detections(NamedTuple):
@@ -41,12 +41,12 @@ class Detections(NamedTuple):
     score: np.ndarray  # (D,) float64
 
     def take(self, rows: np.ndarray) -> "Detections":
-        """The detections at some positions or under a mask."""
+        """The detections at (R,) int positions, or where a (D,) bool mask is true."""
         return Detections(self.label[rows], self.start[rows], self.end[rows], self.score[rows])
 
 
 def concatenate(parts: Sequence[Detections]) -> Detections:
-    """Joins detections of the same video, in order; none at all give none."""
+    """Joins detections in order; an empty sequence gives no detections."""
     if not parts:
         return Detections(np.zeros(0, np.int64), *np.zeros((3, 0)))
     return Detections(*(np.concatenate(column) for column in zip(*parts)))
@@ -60,7 +60,7 @@ def to_activitynet(
     Args:
         videos: video name -> `Detections`.
         classes: class names that ``label`` indexes.
-        version: what to write as the file's version.
+        version: the file's "version" field.
 
     Returns:
         {"version", "results": {video: [{"label", "score", "segment": [start, end]}]}, "external_data"}.
@@ -80,7 +80,16 @@ def to_activitynet(
 
 
 def write_predictions(path: str | os.PathLike, predictions: Mapping) -> None:
-    """Writes a prediction dictionary as JSON, beside first and then renamed."""
+    """Writes a prediction dictionary as JSON: to a temporary file first, which is then renamed.
+
+    Args:
+        path: of the file; its folder is made if it is missing.
+        predictions: as `to_activitynet` returns them.
+
+    Raises:
+        InputError: if the file cannot be written.
+        ValueError: if a number is not finite.
+    """
     write_text_atomically(path, json.dumps(predictions, allow_nan=False))
 
 
@@ -91,11 +100,12 @@ def read_predictions(path: str | os.PathLike) -> dict[str, list[dict]]:
         path: a JSON file with {"results": {video: [{"label", "score", "segment"}, ...]}}.
 
     Returns:
-        video name -> list of {"label": str, "score": float, "segment": (start, end)}, in file order.
+        video name -> list of {"label": str, "score": float, "segment": (start, end)}, in file order; segments
+        are in seconds.
 
     Raises:
-        InputError: if the file cannot be read or an entry is missing, mistyped, not finite, beyond
-            `MAX_SECONDS`, or has its end before its start.
+        InputError: if the file cannot be read, or a field is missing, of the wrong type, not finite or beyond
+            `MAX_SECONDS`, or a segment ends before it starts.
     """
     content = read_json(path)
     results = content.get("results") if isinstance(content, dict) else None
@@ -138,18 +148,18 @@ def check_entries(path: str | os.PathLike, video: str, entries: Any) -> list[dic
     """Checks what a file holds as the detections of one video.
 
     Args:
-        path: the file to blame.
-        video: name.
+        path: the file that messages name.
+        video: name of the video.
         entries: any JSON value.
 
     Returns:
-        As `read_predictions`.
+        The list of detections, as `read_predictions` has it for a video.
 
     Raises:
         InputError: as `read_predictions`.
     """
     if not isinstance(entries, list):
-        raise InputError(f"{path}: video {video!r} holds no list; expected a list of detections")
+        raise InputError(f"{path}: video {video!r} does not hold a list; expected a list of detections")
     checked = []
     for position, entry in enumerate(entries):
         where = f"{path}: video {video!r}, detection {position}"

@@ -15,15 +15,15 @@ __all__ = ["as_csv", "as_srt", "as_webvtt", "most_certain"]
 def as_csv(results: Mapping[str, Sequence[Mapping]]) -> str:
     r"""One row per detection, as comma-separated values.
 
-    Fields are quoted where RFC 4180 asks for it; lines end with "\n". Names are written as they are, also
-    those that begin with "=" and that some spreadsheets would run as a formula.
+    Fields are quoted where RFC 4180 asks for it, and lines end with "\n". Names are written unchanged, even a
+    name that begins with "=", which some spreadsheets would run as a formula.
 
     Args:
-        results: video name -> entries.
+        results: video name -> entries, times in seconds.
 
     Returns:
         The line "video,label,start,end,score", then a line per entry, in the order given. Numbers have all
-        the digits that give the same float64 back.
+        the digits that are needed to read the same float64 again.
 
     Example:
         >>> jump = {"label": "Jump, high", "score": 0.1, "segment": [2, 3.5]}
@@ -32,7 +32,7 @@ def as_csv(results: Mapping[str, Sequence[Mapping]]) -> str:
         v,"Jump, high",2.0,3.5,0.1
     """
     lines: list[str] = []
-    # With "\n" for a line end, a lone "\r" in a name would not be quoted.
+    # With lineterminator="\n", Python would not quote a lone "\r" in a name.
     rows = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
     rows.writerow(["video", "label", "start", "end", "score"])
     for video, entries in results.items():
@@ -43,17 +43,18 @@ def as_csv(results: Mapping[str, Sequence[Mapping]]) -> str:
 
 
 def most_certain(entries: Sequence[Mapping], *, min_score: float) -> list[Mapping]:
-    """What to show a viewer: no label twice at any moment.
+    """The entries to show to a viewer, such that no label is there twice at any moment.
 
-    From the surest down, an entry is dropped if it overlaps one of its label that is kept; touching is no
-    overlap. Of equal scores the one that starts, then ends earlier goes first.
+    Entries are taken from the surest down. An entry is dropped if it overlaps a kept entry of its label;
+    segments that only touch do not overlap. Of equal scores, the entry that starts (then ends) earlier goes
+    first.
 
     Args:
-        entries: of one video, in any order.
-        min_score: entries below it are dropped.
+        entries: detections of one video, in any order.
+        min_score: entries with lower scores are dropped.
 
     Returns:
-        The entries that are kept, by start, end and label.
+        The kept entries, by start, end and label.
 
     Example:
         >>> spans = {0.9: [4, 8], 0.5: [2, 5], 0.4: [8, 9]}
@@ -74,17 +75,19 @@ def most_certain(entries: Sequence[Mapping], *, min_score: float) -> list[Mappin
 def as_webvtt(entries: Sequence[Mapping], *, min_score: float) -> str:
     r"""Subtitles in the Web Video Text Tracks format: a cue "label  score" for each of `most_certain`.
 
-    Times are rounded to milliseconds. What starts before the video starts with it; what would last no
-    millisecond lasts one. Where that makes a cue reach into the next of its label, the next starts where it
-    ends, which is at most a millisecond later, and is left out if nothing remains of it.
+    Times are rounded to milliseconds. A cue that would start before the video starts at 0, and a cue that
+    would last no millisecond lasts one. Where that makes a cue reach into the next cue of its label, the next
+    cue starts at the first one's end, which is at most a millisecond later; it is left out if nothing remains
+    of it.
 
     Args:
-        entries: of one video, in any order.
-        min_score: entries below it are not shown.
+        entries: detections of one video, in any order.
+        min_score: entries with lower scores are not shown.
 
     Returns:
-        The file, with "\n" for line ends; to be written as UTF-8. Line breaks in labels become spaces, and
-        "&", "<" and ">" character references, as the format asks (no "-->" remains in a label).
+        The file's text, with "\n" for line ends, to be written as UTF-8. In labels, line breaks become
+        spaces, and "&", "<" and ">" become character references, as the format asks (so that no "-->"
+        remains).
 
     Example:
         >>> print(as_webvtt([{"label": "Jump", "score": 0.826, "segment": [61.5, 3600]}], min_score=0.5))
@@ -104,16 +107,17 @@ def as_webvtt(entries: Sequence[Mapping], *, min_score: float) -> str:
 def as_srt(entries: Sequence[Mapping], *, min_score: float) -> str:
     r"""Subtitles in the SubRip format: a cue "label  score" for each of `most_certain`.
 
-    Times are those of `as_webvtt`. SubRip has no escapes, so labels are written as they are and a player may
-    take "<b>" in one for bold; but line breaks become spaces, and "-->", which marks the line of times, "→".
+    Times are those of `as_webvtt`. SubRip has no escapes, so labels are written unchanged and a player may
+    take "<b>" in a label for bold. Only line breaks become spaces, and "-->", which marks a line of times,
+    becomes "→".
 
     Args:
-        entries: of one video, in any order.
-        min_score: entries below it are not shown.
+        entries: detections of one video, in any order.
+        min_score: entries with lower scores are not shown.
 
     Returns:
-        The file, cues numbered from 1, with "\n" for line ends (players take them like "\r\n"); to be
-        written as UTF-8.
+        The file's text, cues numbered from 1, with "\n" for line ends (which players accept as they do
+        "\r\n"), to be written as UTF-8.
 
     Example:
         >>> print(as_srt([{"label": "Jump", "score": 0.826, "segment": [61.5, 3600]}], min_score=0.5))
@@ -130,17 +134,17 @@ def as_srt(entries: Sequence[Mapping], *, min_score: float) -> str:
 
 class _Cue(NamedTuple):
     start: int  # milliseconds
-    end: int  # milliseconds, later
+    end: int  # milliseconds, above start
     text: str  # one line
 
 
 def _overlap(segment: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether segments share more than a point; those without length share nothing."""
+    """Whether two segments share more than a point; a segment without length shares nothing."""
     return min(segment[1], other[1]) > max(segment[0], other[0])
 
 
 def _cues(entries: Sequence[Mapping], min_score: float) -> list[_Cue]:
-    """By start; those of a label one after the other."""
+    """Cues in order of their start; cues of one label do not overlap."""
     cues = []
     shown_until: dict[str, int] = {}
     for entry in most_certain(entries, min_score=min_score):

@@ -1,56 +1,29 @@
-"""Soft non-maximum suppression of the detections of one class in one video, two ways."""
+"""Soft non-maximum suppression of one class in one video: the published and the standard one."""
 
 import numpy as np
 
 from case_jax.localization.detections import Detections
+from case_jax.localization.tiou import tiou
 
-__all__ = ["published_soft_nms", "standard_soft_nms", "tiou"]
-
-
-def tiou(
-    start: float | np.ndarray,
-    end: float | np.ndarray,
-    starts: np.ndarray,
-    ends: np.ndarray,
-    *,
-    extra: float = 0.0,
-) -> np.ndarray:
-    """Temporal intersection over union of segments with others.
-
-    Args:
-        start: start in seconds; one segment's, or (..., 1) of several.
-        end: end in seconds, likewise.
-        starts: (D,) other starts.
-        ends: (D,) other ends.
-        extra: added to every length (the published NMS counts lengths as end - start + 1).
-
-    Returns:
-        (..., D) float64 in [0, 1]; 0 where the union has no length.
-
-    Example:
-        >>> print(tiou(0.0, 4.0, np.array([2.0, 4.0]), np.array([4.0, 6.0])))
-        [0.5 0. ]
-    """
-    overlap = np.maximum(0.0, np.minimum(end, ends) - np.maximum(start, starts) + extra)
-    union = (end - start + extra) + (ends - starts + extra) - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+__all__ = ["published_soft_nms", "standard_soft_nms"]
 
 
 def published_soft_nms(detections: Detections, *, threshold: float, alpha: float) -> Detections:
     """Soft-NMS as in the published code.
 
-    Greedily by score: detections whose tIoU with a kept one is ``threshold`` or more leave the pool, but
-    stay in the result with score * exp(-tIoU^2 / alpha). Suppressed ones suppress nothing. Lengths in the
-    tIoU count as end - start + 1 second. Of equal scores the earlier in ``detections`` goes first.
+    Detections are taken greedily by score. Each detection that is kept takes out of the pool all detections
+    whose tIoU with it is ``threshold`` or more. These stay in the result with score * exp(-tIoU^2 / alpha),
+    but suppress no others. Lengths in the tIoU count as end - start + 1 second. Of equal scores, the
+    detection that is earlier in ``detections`` goes first.
 
     Args:
-        detections: of one class in one video.
-        threshold: tIoU from which a score is lowered.
-        alpha: width of the decay.
+        detections: D detections of one class in one video.
+        threshold: tIoU from which a score is lowered, in [0, 1].
+        alpha: width of the decay, above 0.
 
     Returns:
-        As many `Detections`: the kept ones by falling score, then the suppressed ones in the order in which
-        they were suppressed. The decay moves scores towards 0, so a negative one rises, as published.
+        D `Detections`: the kept ones by falling score, then the suppressed ones in the order in which they
+        were suppressed. The decay moves scores towards 0, so that a negative score rises, as published.
     """
     if not detections.score.size:
         return detections
@@ -58,7 +31,7 @@ def published_soft_nms(detections: Detections, *, threshold: float, alpha: float
     conflicts = _conflicts(ranked, threshold)
     kept = _first_come(conflicts)
     suppressed = np.flatnonzero(~kept)
-    keeper = np.argmax(conflicts[:, suppressed] & kept[:, None], axis=0)  # the first that suppresses it
+    keeper = np.argmax(conflicts[:, suppressed] & kept[:, None], axis=0)  # the first one that suppresses each
     order = np.argsort(keeper, kind="stable")
     suppressed, keeper = suppressed[order], keeper[order]
     overlap = tiou(
@@ -70,10 +43,10 @@ def published_soft_nms(detections: Detections, *, threshold: float, alpha: float
 
 
 def _conflicts(ranked: Detections, threshold: float, *, block: int = 256) -> np.ndarray:
-    """(D, D) bool: [i, j] where j comes after i and their published tIoU reaches the threshold."""
+    """(D, D) bool: whether j comes after i and their published tIoU reaches the threshold, at [i, j]."""
     count = ranked.score.size
     conflicts = np.zeros((count, count), bool)
-    for begin in range(0, count, block):  # so that only one block's tIoU is in memory
+    for begin in range(0, count, block):  # in blocks, so that memory holds the tIoU of only one block
         rows, columns = slice(begin, begin + block), slice(begin, count)
         overlap = tiou(
             ranked.start[rows, None],
@@ -87,17 +60,17 @@ def _conflicts(ranked: Detections, threshold: float, *, block: int = 256) -> np.
 
 
 def _first_come(conflicts: np.ndarray) -> np.ndarray:
-    """Who is kept when all come in order and a kept one turns away the later ones it conflicts with.
+    """Which detections are kept if they come in order and each kept one rejects its later conflicts.
 
-    All are decided at once, in a few rounds: whoever has no undecided or kept rival before is kept, and
-    whoever has a kept one is not. The rounds are as many as the longest chain of conflicts, not as
-    many as there are detections.
+    All detections are decided at once, in a few rounds. In each round, a detection without an undecided
+    conflict before it is kept, and a detection that conflicts with a kept one is rejected. There are as many
+    rounds as the longest chain of conflicts, which is far fewer than there are detections.
 
     Args:
         conflicts: (D, D) bool, true only above the diagonal.
 
     Returns:
-        (D,) bool.
+        (D,) bool, whether each detection is kept.
     """
     kept = np.zeros(len(conflicts), bool)
     undecided = ~kept
@@ -112,19 +85,19 @@ def _first_come(conflicts: np.ndarray) -> np.ndarray:
 def standard_soft_nms(detections: Detections, *, threshold: float, alpha: float) -> Detections:
     """Soft-NMS as it is commonly understood (Bodla et al., ICCV 2017, Gaussian decay).
 
-    The best of the *current* scores is kept; every other detection in the pool whose tIoU with it is
-    ``threshold`` or more gets score * exp(-tIoU^2 / alpha) and stays in the pool, so that it is re-sorted
-    and decays again. Bodla et al. have no threshold: that is ``threshold=0``. Of equal scores the earlier
-    in ``detections`` goes first.
+    The detection with the best *current* score is kept. Every other detection in the pool whose tIoU with it
+    is ``threshold`` or more gets score * exp(-tIoU^2 / alpha) and stays in the pool, so that it is sorted
+    again and may decay again. Bodla et al. have no threshold, which is ``threshold=0``. Of equal scores, the
+    detection that is earlier in ``detections`` goes first.
 
     Args:
-        detections: of one class in one video.
-        threshold: tIoU from which a score is lowered.
-        alpha: width of the decay.
+        detections: D detections of one class in one video.
+        threshold: tIoU from which a score is lowered, in [0, 1].
+        alpha: width of the decay, above 0.
 
     Returns:
-        As many `Detections`, in the order in which they were kept; their final scores fall as long as they
-        are not negative (the decay moves scores towards 0).
+        D `Detections`, in the order in which they were kept. Their final scores fall, except that a negative
+        score may rise (the decay moves scores towards 0).
     """
     start, end, score = detections.start.copy(), detections.end.copy(), detections.score.copy()
     pool = np.arange(score.size)

@@ -10,14 +10,14 @@ __all__ = ["kept_classes", "proposals", "upsample"]
 
 
 def kept_classes(video_scores: np.ndarray, threshold: float) -> np.ndarray:
-    """Classes worth localising in a video: those whose score reaches a threshold, or the best one.
+    """Classes to localise in a video: those whose score reaches a threshold, or else the best class.
 
     Args:
         video_scores: (G,) video-level scores.
         threshold: score from which a class is kept.
 
     Returns:
-        (C,) int64 class indices, ascending, C >= 1 (of equal best scores the first class).
+        (C,) int64 class indices, ascending; at least one. Of equal best scores, the first class is taken.
 
     Example:
         >>> print(kept_classes(np.array([0.3, 0.1, 0.6]), 0.25), kept_classes(np.array([0.1, 0.2]), 0.25))
@@ -31,8 +31,8 @@ def upsample(sequence: np.ndarray, factor: int) -> np.ndarray:
     """Linear interpolation along time; positions after the last sample are extrapolated.
 
     Args:
-        sequence: (T, C) float.
-        factor: positions per sample.
+        sequence: (T, C) float, T samples.
+        factor: positions per sample, 1 or more.
 
     Returns:
         (T * factor, C) float64; position p lies at sample p / factor.
@@ -44,7 +44,7 @@ def upsample(sequence: np.ndarray, factor: int) -> np.ndarray:
     sequence = np.asarray(sequence, np.float64)
     if sequence.shape[0] == 1:
         return np.repeat(sequence, factor, axis=0)
-    # Every gap between samples, and once more the last one for the tail, is cut in `factor` equal steps.
+    # Every gap between two samples is cut into `factor` equal steps. The tail goes on as the last gap did.
     slopes = np.diff(sequence, axis=0)
     slopes = np.concatenate([slopes, slopes[-1:]])
     steps = np.arange(factor)[None, :, None] / factor
@@ -58,27 +58,28 @@ def proposals(
     classes: np.ndarray,
     seconds_per_position: float,
     thresholds: Sequence[float],
-    flank: float = 0.15,
-    video_score_weight: float = 0.2,
+    flank: float,
+    video_score_weight: float,
 ) -> Detections:
     """Runs of consecutive positions above each threshold, scored by outer-inner contrast.
 
-    The score is the mean inside the run, minus the mean of its two flanks together, plus
-    ``video_score_weight`` times the class's video score. A flank is ``flank`` times as long as the run n:
-    for a run from position a to b, the left one is max(0, int(a - flank * n)) .. a - 1 and the right one
-    b + 1 .. min(int(b + flank * n), last position); where both are empty their mean counts as 0.
+    A run of n positions, from a to b, has two flanks, each ``flank`` times as long as the run. The left flank
+    is max(0, int(a - flank * n)) .. a - 1, the right one b + 1 .. min(int(b + flank * n), last position). The
+    run's score is the mean inside it, minus the mean of both flanks together (0 where both are empty), plus
+    ``video_score_weight`` times the class's video score.
 
     Args:
-        sequence: (P, C) upsampled activation sequences of the C kept classes.
-        video_scores: (G,) video-level scores.
-        classes: (C,) int, the class of each column.
+        sequence: (P, C) float, upsampled activation sequences of the C kept classes.
+        video_scores: (G,) video-level scores of all G classes.
+        classes: (C,) int, the class of each column of ``sequence``.
         seconds_per_position: how long one position lasts.
-        thresholds: activation thresholds; a run lies strictly above one.
-        flank: length of each flank relative to the run.
+        thresholds: activation thresholds; a run lies strictly above its threshold.
+        flank: length of a flank, in lengths of the run.
         video_score_weight: weight of the video score.
 
     Returns:
-        `Detections` ordered by class, threshold and time; a run is [a, b + 1) * seconds_per_position.
+        `Detections` ordered by class, threshold and time. A run lasts from a * seconds_per_position to
+        (b + 1) * seconds_per_position.
     """
     return concatenate(
         [
@@ -108,7 +109,7 @@ def _class_proposals(
     left = np.maximum(0, np.trunc(first - flank * length).astype(np.int64))
     right = np.minimum(np.trunc(last + flank * length).astype(np.int64), sequence.size - 1)
 
-    # Sums over [i, j) are differences of one running sum.
+    # The sum over [i, j) is running[j] - running[i].
     running = np.concatenate([[0.0], np.cumsum(sequence)])
     inside = running[last + 1] - running[first]
     outside = (running[right + 1] - running[left]) - inside
@@ -124,9 +125,9 @@ def _class_proposals(
 
 
 def _runs_above(sequence: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First and last positions of all runs, ordered by threshold, then time."""
+    """(R,) first and (R,) last positions of all runs, ordered by threshold, then time."""
     above = np.zeros((thresholds.size, sequence.size + 2), bool)
     above[:, 1:-1] = sequence[None, :] > thresholds[:, None]
-    # Nothing is above at either end, so in every row a run's beginning and its end take turns.
+    # Rows are padded with False at both ends, so that beginnings and ends of runs alternate in every row.
     changes = np.flatnonzero(above[:, 1:] != above[:, :-1]) % (sequence.size + 1)
     return changes[0::2], changes[1::2] - 1

@@ -8,15 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from case_jax.data.annotations import read_ground_truth, subset_of
-from case_jax.data.dataset import as_entries
-from case_jax.evaluation.error_analysis import ERRORS, OUTCOMES, Bucket, analyse_errors, per_video_ap
-from case_jax.evaluation.matching import Segments, make_segments
+from case_jax.evaluation.buckets import Bucket
+from case_jax.evaluation.error_analysis import ERRORS, OUTCOMES, analyse_errors
 from case_jax.evaluation.mean_average_precision import detection_map
-from case_jax.localization.detections import read_predictions
-from tests.evaluation.test_mean_average_precision import CROWD, FOUND, TRUTH, as_segments, slow_ap, slow_tiou
+from tests.helpers.segments import CROWD, FOUND, TIOU, TRUTH, as_segments, ranked, slow_ap, slow_tiou
 
-TIOU = [0.1, 1 / 3, 0.5, 0.75, 1.0]
 DURATIONS = {"u": 5.0, "v": 20.0}  # no "w": it has no ground truth
 BOUNDS = {
     "activitynet": (
@@ -33,11 +29,6 @@ BOUNDS = {
 
 
 # --- DETAD in plain loops over rows (video, label, start, end[, score])
-
-
-def ranked(found, name):
-    rows = [row for row in found if row[1] == name]
-    return sorted(rows, key=lambda row: (-row[4], row[0], row[2], row[3]))
 
 
 def slow_outcomes(truth, found, threshold, background):
@@ -144,7 +135,7 @@ def assert_equal(ours, theirs):
         np.testing.assert_array_equal(one, other, err_msg=name)
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     truth=st.lists(TRUTH, min_size=1, max_size=10),
     found=st.lists(FOUND, max_size=14) | st.lists(CROWD, min_size=8, max_size=25),
@@ -179,7 +170,7 @@ def test_agrees_with_plain_loops_in_any_input_order(truth, found, tiou, backgrou
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_agrees_where_many_classes_and_videos_are_crowded(seed):
+def test_agrees_with_plain_loops_on_many_crowded_classes_and_videos(seed):
     rng = np.random.default_rng(seed)
 
     def rows(count, scores):
@@ -213,24 +204,6 @@ def test_agrees_where_many_classes_and_videos_are_crowded(seed):
     )
     assert (result.profile[-1] > 0).all()  # every kind of error occurs
     assert (result.gain > 0).all()
-
-
-@settings(max_examples=300, deadline=None, derandomize=True)
-@given(
-    truth=st.lists(TRUTH, min_size=1, max_size=12),
-    found=st.lists(FOUND, max_size=20) | st.lists(CROWD, min_size=8, max_size=25),
-)
-def test_ap_of_each_video_is_detection_map_of_that_video_alone(truth, found):
-    result = per_video_ap(as_segments(truth), as_segments(found), TIOU)
-    assert set(result) == {row[0] for row in truth}
-    for video, ap in result.items():
-        own = [row for row in truth if row[0] == video]
-        alone = detection_map(as_segments(own), as_segments([r for r in found if r[0] == video]), TIOU)
-        assert ap == pytest.approx(alone.average, abs=1e-12)
-    assert list(result) == sorted(result, key=lambda video: (result[video], video))
-    assert list(per_video_ap(as_segments(truth), as_segments(found[::-1]), TIOU).items()) == list(
-        result.items()
-    )
 
 
 # --- by hand
@@ -284,8 +257,8 @@ def test_each_kind_of_false_positive(span, expected):
     assert OUTCOMES[1 + result.profile[-1, 1:].argmax()] == expected
 
 
-def test_the_same_action_under_two_labels_is_no_wrong_label():
-    # THUMOS14 has every cliff dive as a dive too, and the dive may come first in the file.
+def test_an_action_with_two_labels_gives_no_wrong_label():
+    # THUMOS14 annotates every cliff dive as a dive too, and the dive may come first in the file.
     for truth in itertools.permutations([("v", "CliffDiving", 0, 10), ("v", "Diving", 0, 10)]):
         found = [
             ("v", "CliffDiving", 0, 10, 0.9),
@@ -295,7 +268,7 @@ def test_the_same_action_under_two_labels_is_no_wrong_label():
         assert outcome_of(truth, found) == ["true positive", "double detection", "localization"]
 
 
-def test_a_true_positive_is_one_even_where_another_class_is_closer():
+def test_a_match_is_a_true_positive_even_if_an_instance_of_another_class_is_closer():
     truth = [("v", "a", 0, 10), ("v", "b", 4, 14)]
     assert outcome_of(truth, [("v", "a", 3, 13, 0.9)]) == ["true positive"]
     assert outcome_of(truth, [("v", "a", 3, 13, 0.9)], tiou=0.6) == ["wrong label"]
@@ -312,7 +285,7 @@ def test_at_thresholds_below_the_background_nothing_is_localization_or_confusion
     ]
 
 
-def test_the_best_of_each_class_are_taken_in_its_own_proportion():
+def test_each_class_contributes_detections_in_proportion_to_its_instances():
     truth = [("v", "a", 0, 10), ("v", "b", 20, 30), ("v", "b", 40, 50)]
     found = [("v", "b", 20, 30, 0.1), *(("v", "a", 90, 95, 0.9 - i / 100) for i in range(5))]
     result = analyse_errors(as_segments(truth), as_segments(found), None, tiou_thresholds=[0.5], max_ratio=4)
@@ -344,7 +317,7 @@ def test_gain_by_hand():
     assert average_gain["double detection"] == 0.0
 
 
-def test_nothing_to_remove_gains_nothing():
+def test_without_errors_there_is_no_gain():
     truth = [("v", "a", 0, 10), ("v", "b", 20, 30), ("w", "a", 0, 5)]
     for found in ([], [(*row, 0.5) for row in truth], [("v", "other", 0, 10, 0.9)]):
         result = analyse_errors(as_segments(truth), as_segments(found), None, tiou_thresholds=TIOU)
@@ -400,7 +373,7 @@ def test_which_buckets_the_median_length_asks_for(length, expected):
         assert result.by_length[0].upper == BOUNDS[asked][0][0][1]
 
 
-# --- what cannot be
+# --- bad arguments
 
 
 @pytest.mark.parametrize(
@@ -423,7 +396,7 @@ def test_which_buckets_the_median_length_asks_for(length, expected):
         ),
     ],
 )
-def test_what_cannot_be_is_an_error(changed, message):
+def test_an_argument_out_of_range_is_an_error(changed, message):
     arguments = {"truth": [("v", "a", 0, 1)], "durations": {"v": 9.0}, "tiou_thresholds": [0.5], **changed}
     truth, durations = arguments.pop("truth"), arguments.pop("durations")
     with pytest.raises(ValueError) as error:
@@ -431,38 +404,18 @@ def test_what_cannot_be_is_an_error(changed, message):
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("truth, tiou", [([], [0.5]), ([("v", "a", 0, 1)], [])])
-def test_nothing_to_measure_in_videos_is_an_error(truth, tiou):
-    with pytest.raises(ValueError, match="needs at least one ground truth and one tIoU threshold"):
-        per_video_ap(as_segments(truth), as_segments([("v", "a", 0, 1, 0.5)]), tiou)
-
-
 # --- real data
 
 
 @pytest.fixture(scope="module")
-def thumos14(shared_data):
-    folder = shared_data / "thumos14"
-    truth = subset_of(read_ground_truth(folder / "gt.json"), "test", path=folder / "gt.json")
-    found = make_segments(read_predictions(folder / "detections_crnet.json"))
-    durations = json.loads((folder / "durations.json").read_text())
-    return make_segments({video: as_entries(a) for video, a in truth.items()}), found, durations
+def real_errors(real, shared_data):
+    durations = json.loads((shared_data / "thumos14" / "durations.json").read_text())
+    result = analyse_errors(real.truth_segments, real.found_segments, durations, tiou_thresholds=[0.1, 0.7])
+    return result, durations
 
 
-def test_real_thumos14_detections(thumos14):
-    truth, found, durations = thumos14
-    result = analyse_errors(truth, found, durations, tiou_thresholds=[0.1, 0.7])
-    check(
-        result,
-        list(zip(*(column.tolist() for column in truth[:4]))),
-        list(zip(*(column.tolist() for column in found))),
-        tiou=0.5,
-        thresholds=[0.1, 0.7],
-        background=0.1,
-        max_ratio=10,
-        durations=durations,
-        buckets="thumos14",
-    )
+def test_real_thumos14_detections(real_errors):
+    result, _ = real_errors
     assert result.profile[[0, -1]].tolist() == [
         [1403, 150, 58, 1224, 62, 414],
         [2209, 839, 224, 6117, 486, 9690],
@@ -470,17 +423,17 @@ def test_real_thumos14_detections(thumos14):
     assert (result.num_instances, result.num_missed) == (3311, 1100)
 
 
-def test_real_thumos14_videos(thumos14):
-    truth, found, _ = thumos14
-    result = per_video_ap(truth, found, [0.3, 0.5])
-    assert len(result) == 210
-    for video, ap in [*list(result.items())[:3], *list(result.items())[-3:]]:
-        alone = detection_map(
-            Segments(*(column[truth.video == video] for column in truth)),
-            Segments(*(column[found.video == video] for column in found)),
-            [0.3, 0.5],
-        )
-        assert ap == pytest.approx(alone.average, abs=1e-12)
-    assert list(result.values()) == sorted(result.values())
-    assert 0 <= min(result.values()) < 0.1
-    assert max(result.values()) == 1.0
+@pytest.mark.slow
+def test_real_thumos14_detections_agree_with_plain_loops(real, real_errors):
+    result, durations = real_errors
+    check(
+        result,
+        list(zip(*(column.tolist() for column in real.truth_segments[:4]))),
+        list(zip(*(column.tolist() for column in real.found_segments))),
+        tiou=0.5,
+        thresholds=[0.1, 0.7],
+        background=0.1,
+        max_ratio=10,
+        durations=durations,
+        buckets="thumos14",
+    )

@@ -3,13 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from case_jax.data.annotations import read_ground_truth, read_intervals, subset_of
-from case_jax.data.dataset import as_entries
+from case_jax.data.annotations import read_intervals
 from case_jax.evaluation.matching import make_segments
 from case_jax.evaluation.mean_average_precision import detection_map
 from case_jax.evaluation.protocols import map_by_protocol, thumos14_map, wtalc_map
-from case_jax.localization.detections import read_predictions
-from tests.evaluation.test_mean_average_precision import CROWD, FOUND, TRUTH, as_segments, slow_tiou
+from tests.helpers.segments import CROWD, FOUND, TRUTH, as_segments, ranked, slow_tiou, take
 
 TIOU = [0.1, 0.5, 0.75]
 
@@ -21,18 +19,16 @@ def segments(*rows, video="v"):
 
 
 def slow_thumos14(truth, found, ambiguous, threshold, instances_choose):
-    """Mean over classes, as the kit's loops or by falling score; rows as in `slow_detection_map`."""
+    """Mean over classes, by the kit's loops (``instances_choose``) or by falling score."""
     result = []
     for name in sorted({row[1] for row in truth}):
-        ranked = sorted(
-            (row for row in found if row[1] == name), key=lambda row: (-row[4], row[0], row[2], row[3])
-        )
+        in_order = ranked(found, name)
         instances = [row for row in truth if row[1] == name]
-        taken = [False] * len(ranked)
+        taken = [False] * len(in_order)
         if instances_choose:
             for instance in instances:
                 best, best_tiou = None, threshold
-                for i, row in enumerate(ranked):
+                for i, row in enumerate(in_order):
                     tiou = slow_tiou(row[2:4], instance[2:4])
                     if row[0] == instance[0] and not taken[i] and tiou > best_tiou:
                         best, best_tiou = i, tiou
@@ -40,7 +36,7 @@ def slow_thumos14(truth, found, ambiguous, threshold, instances_choose):
                     taken[best] = True
         else:
             free = list(instances)
-            for i, row in enumerate(ranked):
+            for i, row in enumerate(in_order):
                 best, best_tiou = None, threshold
                 for instance in free:
                     tiou = slow_tiou(row[2:4], instance[2:4])
@@ -50,7 +46,7 @@ def slow_thumos14(truth, found, ambiguous, threshold, instances_choose):
                     taken[i] = True
                     free = [instance for instance in free if instance is not best]
         total, rank, precisions = 0, 0, 0.0
-        for row, hit in zip(ranked, taken):
+        for row, hit in zip(in_order, taken):
             unclear = any(a[0] == row[0] and slow_tiou(a[2:4], row[2:4]) > 0 for a in ambiguous)
             if not hit and unclear:
                 continue
@@ -114,7 +110,7 @@ def test_thumos14_excuses_false_positives_in_ambiguous_intervals(where, average)
     assert thumos14_map(segments(("a", 0, 10)), found, [0.5], ambiguous=given_apart).average == average
 
 
-def test_in_the_kit_instances_choose():
+def test_in_the_matlab_kit_instances_choose():
     truth = segments(("a", 0, 10))
     found = segments(("a", 0, 6, 0.9), ("a", 0, 10, 0.8))
     assert map_by_protocol("thumos14", truth, found, [0.5]).average == 1
@@ -130,14 +126,14 @@ def test_wtalc_counts_whole_snippets():
     assert wtalc_map(truth, segments(("a", 1, 2, 0.9)), [1.0], seconds_per_snippet=1.0).average == 1
 
 
-def test_wtalc_cuts_off_what_is_a_whole_number_only_up_to_rounding():
-    # 3 * 0.64 / 0.64 must stay 3, whatever the division gives.
-    for n in range(1, 2000):
+def test_wtalc_keeps_whole_numbers_of_snippets_despite_rounding():
+    # n * 0.64 / 0.64 must stay n, even if the division rounds to less.
+    for n in [*range(1, 200), *range(200, 2000, 7)]:
         truth = segments(("a", 0.0, n * 0.64))
         assert wtalc_map(truth, segments(("a", 0.0, n * 16 / 25, 0.9)), [1.0]).average == 1, n
 
 
-def test_wtalc_deletes_what_touches_an_ambiguous_interval():
+def test_wtalc_deletes_detections_that_touch_an_ambiguous_interval():
     truth = segments(("a", 0, 6.4))
     found = segments(("a", 0, 6.4, 0.9))
     near, far = segments(("x", 5.8, 9)), segments(("x", 6.2, 9))  # snippets 9 and 10 on; it ends at 10
@@ -145,7 +141,7 @@ def test_wtalc_deletes_what_touches_an_ambiguous_interval():
     assert wtalc_map(truth, found, [0.5], ambiguous=far).average == 1
 
 
-def test_unknown_protocol_and_nothing_to_measure():
+def test_an_unknown_protocol_and_empty_inputs_are_errors():
     some, none = segments(("a", 0, 1, 0.5)), segments()
     with pytest.raises(
         ValueError, match="protocol must be one of activitynet, thumos14, thumos14_kit, wtalc"
@@ -157,11 +153,8 @@ def test_unknown_protocol_and_nothing_to_measure():
         assert map_by_protocol(protocol, some, none, [0.5]).average == 0
 
 
-def test_protocols_on_real_detections(shared_data):
-    folder = shared_data / "thumos14"
-    truth = subset_of(read_ground_truth(folder / "gt.json"), "test", path=folder)
-    truth = make_segments({video: as_entries(annotations) for video, annotations in truth.items()})
-    found = make_segments(read_predictions(folder / "detections_crnet.json"))
+def test_protocols_on_real_detections(real, shared_data):
+    truth, found, folder = real.truth_segments, real.found_segments, shared_data / "thumos14"
     ambiguous = make_segments(read_intervals(folder / "ambiguous_test.txt"))
     assert ambiguous.label.size == 99
     results = {
@@ -170,7 +163,7 @@ def test_protocols_on_real_detections(shared_data):
     }
     np.testing.assert_allclose(results["activitynet"], [0.66253474, 0.34295393], atol=5e-9)
     order = np.random.default_rng(0).permutation(found.label.size)
-    shuffled = type(found)(*(column[order] for column in found))
+    shuffled = take(found, order)
     for protocol, result in results.items():
         again = map_by_protocol(protocol, truth, shuffled, [0.1, 0.5], ambiguous=ambiguous).per_tiou
         np.testing.assert_array_equal(again, result)

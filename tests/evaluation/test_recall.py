@@ -8,7 +8,7 @@ TIOU = np.arange(10, 20) / 20
 
 
 def slow_average_recall(truth, found, thresholds, max_proposals):
-    """ActivityNet's definition in plain loops: truth and found are video -> lists of entries."""
+    """ActivityNet's definition in plain loops; ``truth`` and ``found`` map videos to lists of entries."""
     total = sum(len(found.get(v, [])) for v in truth)
     share = max_proposals * len(truth) / total
     kept = {}
@@ -52,7 +52,9 @@ def entries(rng, count, score=True):
 def test_agrees_with_plain_loops(seed, max_proposals):
     rng = np.random.default_rng(seed)
     truth = {f"v{i}": entries(rng, rng.integers(1, 5), score=False) for i in range(6)}
-    found = {f"v{i}": entries(rng, rng.integers(0, 40)) for i in range(1, 7)}  # v0 has none, v6 no truth
+    found = {
+        f"v{i}": entries(rng, rng.integers(0, 40)) for i in range(1, 7)
+    }  # v0 has no proposals, v6 no ground truth
     result = average_recall(make_segments(truth), make_segments(found), TIOU, max_proposals=max_proposals)
     numbers, recalls = slow_average_recall(truth, found, TIOU, max_proposals)
     np.testing.assert_allclose(result.num_proposals, numbers)
@@ -62,8 +64,8 @@ def test_agrees_with_plain_loops(seed, max_proposals):
     assert 0 <= result.area <= 1
 
 
-def test_by_hand():
-    # Of two instances the surest proposal finds one exactly, the second one the other at tIoU 0.5.
+def test_a_curve_computed_by_hand():
+    # The surest proposal equals one instance; the other proposal has tIoU 0.5 with the other instance.
     truth = make_segments({"v": [{"label": "a", "segment": (0, 10)}, {"label": "b", "segment": (20, 30)}]})
     found = make_segments(
         {
@@ -76,7 +78,7 @@ def test_by_hand():
     result = average_recall(truth, found, [0.5, 0.6], max_proposals=2)
     assert result.at(2) == pytest.approx((1 + 0.5) / 2)
     assert result.at(1) == pytest.approx(0.5)
-    # Nothing below one proposal, then 0.5 up to two, where it jumps; trapezoids between hundredths.
+    # AR is 0 below one proposal, 0.5 up to two, and 0.75 at two; the area adds trapezoids between hundredths.
     x = np.arange(1, 101) / 50
     y = np.where(x < 1, 0, np.where(x < 2, 0.5, 0.75))
     assert result.area == pytest.approx(np.trapezoid(y, x) / 2)
@@ -88,14 +90,14 @@ def test_one_proposal_may_find_two_instances():
     assert average_recall(truth, found, [0.9], max_proposals=1).at(1) == 1
 
 
-def test_rounding_costs_no_proposal():
+def test_rounding_loses_no_proposal():
     truth = make_segments({"v": [{"label": "a", "segment": (0, 10)}]})
     for count in range(1, 200):
         found = [{"label": "", "segment": (0, 10), "score": 1 / (i + 1)} for i in range(count)]
         assert average_recall(truth, make_segments({"v": found}), [0.5], max_proposals=1).at(1) == 1
 
 
-def test_nothing_to_measure():
+def test_without_anything_to_measure_it_is_an_error():
     some = make_segments({"v": [{"label": "a", "segment": (0, 10), "score": 1.0}]})
     none = make_segments({})
     for truth, found, tiou in ((none, some, [0.5]), (some, none, [0.5]), (some, some, [])):

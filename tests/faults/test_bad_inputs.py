@@ -551,7 +551,7 @@ def not_finite(*numbers):
         bad(
             "video is an object",
             b'{"results": {"v": {}}}',
-            "video 'v' holds no list; expected a list of detections",
+            "video 'v' does not hold a list; expected a list of detections",
         ),
         bad(
             "no label",

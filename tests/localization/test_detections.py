@@ -50,7 +50,7 @@ def test_a_score_that_is_not_finite_is_never_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_concatenate_and_take():
+def test_what_was_concatenated_can_be_taken_apart_again():
     parts = [make_detections(2), make_detections(0), make_detections(3, 1)]
     joined = concatenate(parts)
     assert_same(joined.take(np.arange(2)), parts[0])
@@ -122,7 +122,7 @@ NO_RESULTS = (
         ("{}", NO_RESULTS),
         ("[]", NO_RESULTS),
         ('{"results": [1]}', NO_RESULTS),
-        ('{"results": {"v": {}}}', "video 'v' holds no list; expected a list of detections"),
+        ('{"results": {"v": {}}}', "video 'v' does not hold a list; expected a list of detections"),
         (
             '{"results": ',
             "is not JSON (line 1, column 13: Expecting value); expected a JSON file",

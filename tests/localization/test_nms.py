@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from case_jax.localization.detections import Detections
-from case_jax.localization.nms import _first_come, published_soft_nms, standard_soft_nms, tiou
+from case_jax.localization.nms import _first_come, published_soft_nms, standard_soft_nms
 
-many = settings(max_examples=200, deadline=None, derandomize=True)
-# Whole seconds and few scores: ties in both, duplicates, zero lengths, tIoU on the thresholds.
+many = settings(max_examples=100, deadline=None, derandomize=True)
+# Whole seconds and few scores give ties in both, duplicates, zero lengths and tIoUs that equal a threshold.
 ROW = st.tuples(
     st.sampled_from([0.0, 0.1, 0.5, 0.6, 0.9]) | st.floats(0, 1),
     st.integers(0, 12),
@@ -53,7 +53,7 @@ def slow_published(rows, threshold, alpha):
 
 
 def slow_bodla(rows, alpha, threshold=None):
-    """Figure 2 of Soft-NMS with the Gaussian weight; the threshold is not Bodla's."""
+    """Figure 2 of the Soft-NMS paper with the Gaussian weight; the threshold is not in the paper."""
     pool, result = list(rows), []
     while pool:
         best = max(pool, key=lambda row: row[0])  # the first of the best
@@ -107,7 +107,7 @@ def test_published_counts_one_second_more():
 
 @many
 @given(rows=ROWS, threshold=THRESHOLD, alpha=st.sampled_from([0.35, 1.0]))
-def test_standard_agrees_with_its_loop_and_without_threshold_with_bodlas(rows, threshold, alpha):
+def test_standard_agrees_with_its_loop_and_at_threshold_0_with_bodla_et_al(rows, threshold, alpha):
     for standard, literal in ((0.0, None), (threshold, threshold)):
         found = standard_soft_nms(as_detections(rows), threshold=standard, alpha=alpha)
         expected = slow_bodla(rows, alpha, literal)
@@ -141,25 +141,6 @@ def test_distant_detections_keep_their_scores(soft_nms):
     np.testing.assert_array_equal(as_rows(found), sorted(rows, reverse=True))
 
 
-@many
-@given(one=ROW, others=ROWS)
-def test_tiou_is_shared_over_covered_seconds(one, others):
-    def seconds(row):
-        return set(range(int(row[1]), int(row[2])))
-
-    _, start, end = one
-    found = tiou(start, end, as_detections(others).start, as_detections(others).end)
-    covered = [seconds(one) | seconds(other) for other in others]
-    shared = [len(seconds(one) & seconds(other)) for other in others]
-    expected = [s / len(c) if c else 0.0 for s, c in zip(shared, covered)]
-    np.testing.assert_array_equal(found, expected)
-
-
-def test_tiou_of_points_is_zero():
-    zeros = np.zeros(2)
-    np.testing.assert_array_equal(tiou(0.0, 0.0, zeros, zeros), zeros)
-
-
 def upper_triangle(count):
     flat = st.lists(st.booleans(), min_size=count**2, max_size=count**2)
     return flat.map(lambda bits: np.triu(np.reshape(np.array(bits, bool), (count, count)), k=1))
@@ -167,7 +148,7 @@ def upper_triangle(count):
 
 @many
 @given(conflicts=st.integers(0, 12).flatmap(upper_triangle))
-def test_first_come_is_a_loop(conflicts):
+def test_first_come_agrees_with_a_loop(conflicts):
     kept = []
     for i in range(len(conflicts)):
         if not any(conflicts[j, i] for j in kept):
