@@ -2,17 +2,21 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
-# What the experiments need, and what the tests need besides.
+# Marks of what is installed: what the commands need, what the tests need besides, what a release needs.
 RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
+RELEASE := $(VENV)/.release
 
 # Flags of experiments.ablations; those that come last win.
 ABLATIONS ?= --all
 
-# Further arguments of `make test`.
+# Further arguments of `make test` and `make test-slow`.
 PYTEST_FLAGS ?=
 
-.PHONY: demo ablations test test-slow coverage lint clean
+.PHONY: help demo ablations test test-slow coverage lint package clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 demo: $(RUNS)  ## train and evaluate on the embedded synthetic data, about a minute
 	rm -rf runs/demo
@@ -21,24 +25,29 @@ demo: $(RUNS)  ## train and evaluate on the embedded synthetic data, about a min
 ablations: $(RUNS)  ## the paper's tables and figures on the synthetic data set, about 20 minutes; goes on if interrupted
 	$(RUN) -m experiments.ablations --flagfile=experiments/flags/ablations.flags --workdir=runs/ablations $(ABLATIONS)
 
-test: $(READY)  ## the fast test suite
+test: $(READY)  ## the fast tests, at most five minutes on two cores
 	$(RUN) -m pytest $(PYTEST_FLAGS)
 
-test-slow: $(READY)  ## also whole training runs
-	$(RUN) -m pytest -m "slow or not slow"
+test-slow: $(READY)  ## the tests that take long: whole training runs, thousands of cases, several processes
+	$(RUN) -m pytest -m slow $(PYTEST_FLAGS)
 
-# Programs run as processes of their own, whose lines do not count; so their tests can be left out.
 coverage: $(READY)  ## the lines of case_jax that the fast tests do not reach, named
-	$(RUN) -m pytest -n 0 --cov=case_jax --cov-report=term-missing:skip-covered \
-	  --ignore=tests/experiments --ignore=tests/benchmarks --ignore=tests/test_readme.py
+	$(RUN) -m pytest --cov=case_jax --cov-report=term-missing:skip-covered
 
 lint: $(READY)  ## style and types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+package: $(RELEASE)  ## what a version uploads, built in dist/ and checked; a version's tag must name the version
+	rm -rf dist
+	$(RUN) -m build --outdir dist
+	$(RUN) -m twine check --strict dist/*
+	@for tag in $$(git tag --points-at HEAD 'v*' 2>/dev/null); do \
+	  ls dist/case_jax-$${tag#v}-*.whl || { echo "error: tag $$tag: the version is another one" >&2; exit 2; }; done
+
 clean:
-	rm -rf $(VENV) build *.egg-info runs
+	rm -rf $(VENV) build dist *.egg-info runs
 
 $(RUNS): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -50,4 +59,8 @@ $(RUNS): setup.cfg pyproject.toml
 
 $(READY): $(RUNS)
 	$(RUN) -m pip install --quiet --editable '.[test]'
+	touch $@
+
+$(RELEASE): $(RUNS)
+	$(RUN) -m pip install --quiet --editable '.[release]'
 	touch $@

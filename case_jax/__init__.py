@@ -8,7 +8,7 @@ import importlib
 import sys
 import types
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {  # public name -> the module that defines it
     "CaseConfig": "config",
