@@ -4,6 +4,8 @@ Everything about a setting stands beside its field in `CaseConfig`: its default,
 it may have and when it takes effect. Flags, checks and what may be tried on a trained run follow from there.
 """
 
+# ruff: noqa: RUF009  `_setting` makes a field; every default is immutable.
+
 import dataclasses
 import math
 import typing
@@ -12,13 +14,17 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from case_jax.errors import InputError
 
-__all__ = ["CaseConfig", "Role", "choices_of", "fields_of_role", "help_of"]
+__all__ = ["CaseConfig", "Precision", "PriorRank", "Role", "choices_of", "fields_of_role", "help_of"]
 
 # When a setting takes effect:
 # "training": only while training; evaluating a trained run ignores it.
 # "model": it decides the shape of what is trained; evaluating with another value is an error.
 # "test": only after training; any value may be tried on a trained run.
 Role = Literal["training", "model", "test"]
+
+# Choices that functions take as an argument, too.
+PriorRank = Literal["true", "permutation"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 _Value = TypeVar("_Value")
 
@@ -112,7 +118,7 @@ class CaseConfig:
     scc_prior: bool = _setting(True, "Q^S with the prior of Eq. (12); without it Eq. (10) (Table 5, row 2)")
     scc_transport: bool = _setting(True, "Q^S by transport, Eq. (8); without it softmax of L^S (Table 4)")
     scc_labels: Literal["soft", "hard"] = _setting("soft", "Q^S itself, or its one-hot form (Table 4)")
-    prior_rank: Literal["true", "permutation"] = _setting(
+    prior_rank: PriorRank = _setting(
         "true", "ranks of Eq. (11), or the sorting permutation that the published code takes for them"
     )
     ccc_marginal: Literal["foreground", "uniform"] = _setting(
@@ -147,9 +153,7 @@ class CaseConfig:
     num_steps: int = _setting(3600, "steps of training; 3600 are 300 epochs of 12 batches", _ABOVE_0)
 
     # Numerics; labels and Sinkhorn are float32 whatever is chosen here
-    matmul_precision: Literal["float32", "tf32", "bfloat16"] = _setting(
-        "float32", "precision of the layers' matrix products"
-    )
+    matmul_precision: Precision = _setting("float32", "precision of the layers' matrix products")
     feature_dtype: Literal["float32", "bfloat16"] = _setting(
         "float32", "type in which features are kept and read"
     )

@@ -5,10 +5,12 @@ Everything is computed in the log domain, so that no finite logit overflows, and
 
 import functools
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from case_jax.config import CaseConfig, PriorRank
 
 __all__ = [
     "SinkhornResult",
@@ -20,19 +22,21 @@ __all__ = [
     "sinkhorn_with_error",
 ]
 
-# Stands for log(0). Finite, so that `a - a` is 0 and never NaN, in values and in gradients; so far below
-# any log-kernel (those are clipped at _LOWEST) that its exponential is exactly 0 beside one.
+# Stands for log(0). It is finite, so that `a - a` is 0 and never NaN, in values and in gradients. It lies so
+# far below any log-kernel (these are clipped at _LOWEST) that its exponential is exactly 0 beside that of a
+# kernel.
 _LOG_ZERO = -1e30
 _LOWEST = -1e27
 
-# Where a log-kernel spans no more than this and no log-marginal is lower than that, the kernel can be scaled
-# without logarithms. Scalings then span at most exp(70 + 10) = 6e34, within float32.
+# The kernel can be scaled without logarithms if the log-kernel spans at most _NARROW_KERNEL and no
+# log-marginal is below -_NARROW_MARGINAL. Scalings then span at most exp(70 + 10) = 6e34, which float32
+# holds.
 _NARROW_KERNEL = 70.0
 _NARROW_MARGINAL = 10.0
 
 
 class SinkhornResult(NamedTuple):
-    """A transport plan and how far its columns are from the marginal that was asked for."""
+    """A transport plan, and how far its columns are from their marginal."""
 
     plan: jax.Array  # (N, K), rows sum to 1
     marginal_error: jax.Array  # (), sum over columns of |mean of the plan over rows - marginal|, in [0, 2]
@@ -43,8 +47,8 @@ def sinkhorn(
     prior: jax.Array | None = None,
     column_marginal: jax.Array | None = None,
     *,
-    epsilon: float = 0.5,
-    num_iters: int = 3,
+    epsilon: float = CaseConfig.epsilon,
+    num_iters: int = CaseConfig.sinkhorn_iters,
 ) -> jax.Array:
     r"""Soft labels :math:`Q` with given class proportions, by Sinkhorn-Knopp (Algorithm 1).
 
@@ -72,8 +76,8 @@ def sinkhorn(
         logits: (N, K) scores of N samples for K classes, any float dtype.
         prior: (N, K) non-negative weights, up to a factor per row; default uniform.
         column_marginal: (K,) non-negative proportion of rows for each column; default 1/K each (Eq. 9).
-        epsilon: entropic regularisation, > 0.
-        num_iters: iterations, >= 1.
+        epsilon: entropic regularisation, > 0; default 0.5, the published value.
+        num_iters: iterations, >= 1; default 3, the published value.
 
     Returns:
         (N, K) plan in the dtype of ``logits`` (float32 for integers); every row sums to 1.
@@ -104,24 +108,24 @@ def sinkhorn_with_error(
     prior: jax.Array | None = None,
     column_marginal: jax.Array | None = None,
     *,
-    epsilon: float = 0.5,
-    num_iters: int = 3,
+    epsilon: float = CaseConfig.epsilon,
+    num_iters: int = CaseConfig.sinkhorn_iters,
 ) -> SinkhornResult:
-    """Like `sinkhorn`, and tells how well the columns meet their marginal.
+    """`sinkhorn`, with the distance of the plan's columns from their marginal.
 
     Args:
-        logits: see `sinkhorn`.
-        prior: see `sinkhorn`.
-        column_marginal: see `sinkhorn`.
+        logits: (N, K), see `sinkhorn`.
+        prior: (N, K), see `sinkhorn`.
+        column_marginal: (K,), see `sinkhorn`.
         epsilon: see `sinkhorn`.
         num_iters: see `sinkhorn`.
 
     Returns:
-        `SinkhornResult`. A ``marginal_error`` that stays large says that the iterations were too few for
-        this ``epsilon``, or that zeros in the prior make the marginal unreachable.
+        `SinkhornResult`. A large ``marginal_error`` means that the iterations were too few for this
+        ``epsilon``, or that zeros in the prior make the marginal unreachable.
 
     Raises:
-        ValueError: as `sinkhorn`.
+        ValueError: see `sinkhorn`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -136,11 +140,11 @@ def sinkhorn_with_error(
     num_columns = logits.shape[1]
     compute_dtype = _compute_dtype(logits)
 
-    # The global shift changes nothing but keeps the division by epsilon from overflowing upwards;
-    # the clip keeps it from overflowing downwards. The shift is a constant: no gradient through it.
+    # The shift of all scores changes nothing, but keeps the division by epsilon from overflowing upwards;
+    # the clip keeps it from overflowing downwards. No gradient flows through the shift.
     scores = logits.astype(compute_dtype)
     scores = scores - jax.lax.stop_gradient(scores.max())
-    # What is above 0 in Python may be 0 in float32.
+    # An epsilon above 0 in Python may be 0 in float32.
     divisor = jnp.maximum(jnp.asarray(epsilon, compute_dtype), jnp.finfo(compute_dtype).tiny)
     log_kernel = jnp.maximum(scores, _LOWEST) / divisor
     log_kernel = jnp.maximum(log_kernel, _LOWEST)
@@ -184,8 +188,8 @@ def sinkhorn_log_kernel(log_kernel: jax.Array, log_marginal: jax.Array, *, num_i
         raise ValueError(f"num_iters must be at least 1, got {num_iters}")
 
     log_kernel = log_kernel - jax.lax.stop_gradient(log_kernel.max())
-    # Where nothing can leave the range of float32, scaling the kernel itself is the same, and several
-    # times faster than taking exponentials and logarithms in every iteration.
+    # If no value can leave the range of float32, scaling the kernel itself gives the same plan, several times
+    # faster than exponentials and logarithms in every iteration.
     narrow = (log_kernel.min() > -_NARROW_KERNEL) & (log_marginal.min() > -_NARROW_MARGINAL)
     return jax.lax.cond(
         jax.lax.stop_gradient(narrow),
@@ -197,21 +201,22 @@ def sinkhorn_log_kernel(log_kernel: jax.Array, log_marginal: jax.Array, *, num_i
 
 
 def _scale_kernel(log_kernel: jax.Array, log_marginal: jax.Array, *, num_iters: int) -> jax.Array:
-    """The plan as rows * kernel * columns, where only the two vectors change."""
-    # Under vmap both ways are computed and one is chosen: the clip, which changes nothing where this one is,
-    # keeps the other case from making NaN here, whose gradient would not be chosen away.
+    """The plan as rows * kernel * columns; iterations change only the two vectors."""
+    # Under vmap `cond` computes both branches and selects one. The clip changes nothing in problems for which
+    # this branch is selected; in the others it prevents NaN, which would reach the gradient although not
+    # selected.
     kernel = jnp.exp(jnp.maximum(log_kernel, -_NARROW_KERNEL))
     marginal = jnp.exp(jnp.maximum(log_marginal, -_NARROW_MARGINAL))
 
     def scale_columns(rows):
-        # Not a matrix product: on CPUs that sums one by one, 0.2 % wrong after a million rows.
+        # Not a matrix product: on CPUs it adds row after row, which is 0.2 % wrong after a million rows.
         return _quotient(marginal, jnp.mean(kernel * rows[:, None], axis=0))
 
     def iteration(_, rows):
         mass = jnp.matmul(kernel, scale_columns(rows), precision=jax.lax.Precision.HIGHEST)
         return _quotient(jnp.ones_like(mass), mass)
 
-    unroll = num_iters <= 8  # a loop costs more than so few iterations
+    unroll = num_iters <= 8  # a loop costs more than a few iterations
     rows = jax.lax.fori_loop(0, num_iters - 1, iteration, jnp.ones_like(kernel[:, 0]), unroll=unroll)
     columns = scale_columns(rows)
     plan = kernel * columns[None, :]
@@ -220,9 +225,9 @@ def _scale_kernel(log_kernel: jax.Array, log_marginal: jax.Array, *, num_iters: 
 
 @jax.custom_jvp
 def _quotient(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
-    """Their quotient, with a gradient that does not square the denominator.
+    """``numerator / denominator``, with a gradient that does not square the denominator.
 
-    The derivative that is built in does. The square of exp(-70) is 0 in float32, and the gradient NaN.
+    The built-in derivative squares it. The square of exp(-70) is 0 in float32, which makes the gradient NaN.
     """
     return numerator / denominator
 
@@ -235,17 +240,17 @@ def _quotient_jvp(primals, tangents):
 
 
 def _scale_log_kernel(log_kernel: jax.Array, log_marginal: jax.Array, *, num_iters: int) -> jax.Array:
-    """The same for any finite values, in the log domain."""
+    """The same plan in the log domain, for any finite values."""
 
     def iteration(_, log_plan):
-        # A column in which nothing is allowed must not be scaled up to its marginal: that would turn
-        # "nothing" into "anything".
+        # A column in which no assignment is allowed must not be scaled up to its marginal: scaling would
+        # allow every assignment.
         empty = jnp.max(log_plan, axis=0) < 0.5 * _LOG_ZERO
-        # Not by the logarithm of the column's mass: where that is -1e7, float32 rounds it to whole numbers.
-        # The softmax takes the column's maximum off first, which costs nothing.
+        # Subtracting the logarithm of the column's mass would lose digits: float32 rounds -1e7 to whole
+        # numbers. The softmax subtracts the column's maximum first, at no cost.
         scaled = jax.nn.log_softmax(log_plan, axis=0) + log_marginal[None, :]
         log_plan = jnp.where(empty[None, :], log_plan, scaled)
-        # Scaling up cannot have made a forbidden entry more than that.
+        # Keeps forbidden entries at _LOG_ZERO, however far the iterations move them down.
         log_plan = jnp.maximum(log_plan, _LOG_ZERO)
         return jax.nn.log_softmax(log_plan, axis=1)
 
@@ -257,7 +262,7 @@ def gaussian_rank_prior(
     cluster_foreground: jax.Array,
     *,
     sigma: float,
-    rank: Literal["true", "permutation"] = "true",
+    rank: PriorRank = CaseConfig.prior_rank,
 ) -> jax.Array:
     r"""Prior of assigning snippets to clusters from ranks and cluster labels, Eq. (11).
 
@@ -265,12 +270,12 @@ def gaussian_rank_prior(
         \hat Q^S_{n,k} = \frac{1}{\sigma\sqrt{2\pi}}
         \exp\left(-\frac{(\mathrm{rank}_n / N - Q^C_{k,1})^2}{2\sigma^2}\right)
 
-    Snippets of high foreground rank go to clusters of high foreground probability. Ranks are those of the
-    ascending order and start at 0: the least foreground snippet has 0, the most foreground one N - 1. (It
-    is the published convention seen from the other side: there ranks count down from 1 for the most
-    foreground snippet and are compared with the clusters' *background* probability.)
-    Equal values (snippets repeated to fill a short video) never share a rank: the earlier snippet counts
-    as the more foreground one, on every backend.
+    Snippets of high foreground rank go to clusters of high foreground probability. Ranks follow the
+    ascending order and start at 0: the snippet of lowest P^A has rank 0, that of highest P^A has N - 1. (The
+    published convention is the mirror image: there the snippet of highest P^A has rank 1, and ranks are
+    compared with the clusters' *background* probability.)
+    Equal values (snippets repeated to fill a short video) never share a rank: the earlier snippet takes the
+    higher one, on every backend.
 
     With the published ``sigma=10`` the prior is flat to 0.5 %; it begins to matter below about 0.5.
 
@@ -278,12 +283,12 @@ def gaussian_rank_prior(
         foreground: (N,) foreground probability P^A of each snippet, any float dtype.
         cluster_foreground: (K,) foreground probability Q^C[:, 0] of each cluster.
         sigma: standard deviation, > 0, in units of the normalised rank.
-        rank: "true" for the ranks that Eq. (11) asks for; "permutation" for what the published code
-            computes in their place, the indices of the sorting permutation.
+        rank: "true", the ranks of Eq. (11); "permutation", the indices of the sorting permutation, which the
+            published code takes for ranks.
 
     Returns:
-        (N, K) densities in the dtype of ``foreground``. Very small ``sigma`` underflows to 0;
-        `log_gaussian_rank_prior` does not.
+        (N, K) densities in the dtype of ``foreground``. They underflow to 0 for very small ``sigma``; those
+        of `log_gaussian_rank_prior` do not.
 
     Raises:
         ValueError: if an argument is not one-dimensional, ``sigma`` <= 0 or ``rank`` is unknown.
@@ -305,9 +310,22 @@ def log_gaussian_rank_prior(
     cluster_foreground: jax.Array,
     *,
     sigma: float,
-    rank: Literal["true", "permutation"] = "true",
+    rank: PriorRank = CaseConfig.prior_rank,
 ) -> jax.Array:
-    """The natural logarithm of `gaussian_rank_prior`, (N, K), in at least float32."""
+    """The natural logarithm of `gaussian_rank_prior`, computed without the density itself.
+
+    Args:
+        foreground: (N,), see `gaussian_rank_prior`.
+        cluster_foreground: (K,), see `gaussian_rank_prior`.
+        sigma: see `gaussian_rank_prior`.
+        rank: see `gaussian_rank_prior`.
+
+    Returns:
+        (N, K) log-densities, float64 if ``foreground`` is, otherwise float32.
+
+    Raises:
+        ValueError: see `gaussian_rank_prior`.
+    """
     foreground, cluster_foreground = _floating(foreground), _floating(cluster_foreground)
     _require_positive("sigma", sigma)
     if foreground.ndim != 1 or cluster_foreground.ndim != 1:
@@ -354,13 +372,13 @@ def _compute_dtype(array: jax.Array) -> jnp.dtype:
 
 
 def _floating(values: jax.typing.ArrayLike) -> jax.Array:
-    """As an array; what is no float becomes float32."""
+    """The values as an array; integers become float32."""
     array = jnp.asarray(values)
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.float32)
 
 
 def _require_positive(name: str, value: float | jax.Array) -> None:
-    """Refuses a number that is not above 0; a traced value cannot be looked at."""
+    """Rejects a number that is not above 0. A traced value cannot be checked."""
     if not isinstance(value, jax.core.Tracer) and not float(value) > 0:
         raise ValueError(f"{name} must be greater than 0, got {value}")
 
