@@ -5,7 +5,7 @@ import pytest
 from case_jax.data.annotations import AnnotatedVideo, read_ground_truth, read_intervals, subset_of
 from case_jax.data.dataset import Annotation
 from case_jax.data.info import THUMOS14
-from case_jax.errors import InputError
+from tests.helpers.refusals import assert_parts, assert_refused, bad, refusal
 
 
 def write(path, database):
@@ -36,103 +36,164 @@ def test_fields_and_order_of_the_file(tmp_path):
     assert subset_of(truth, "test", path=path) == {"w": truth["w"].annotations}
 
 
-FORM = '; expected {"label": text, "segment": [start, end]} in seconds'
+# Files that cannot be used
+
+
+def video(**fields):
+    """A file of one video with one annotation, some of whose fields are others."""
+    annotation = {"label": "Jump", "segment": [1, 2]}
+    entry = {"subset": "test", "annotations": [annotation]}
+    for name, value in fields.items():
+        (annotation if name in ("label", "segment") else entry)[name] = value
+    return {"database": {"v": entry}}
+
+
+def without(name):
+    content = video()
+    entry = content["database"]["v"]
+    del (entry if name in entry else entry["annotations"][0])[name]
+    return content
 
 
 @pytest.mark.parametrize(
-    "entry, message",
+    "content, wrong, expected",
     [
-        ({"label": "a"}, "is {'label': 'a'}" + FORM),
-        ({"segment": [0, 1]}, "is {'segment': [0, 1]}" + FORM),
-        ({"label": "a", "segment": [1]}, "is {'label': 'a', 'segment': [1]}" + FORM),
-        ({"label": "a", "segment": [0, 1, 2]}, "is {'label': 'a', 'segment': [0, 1, 2]}" + FORM),
-        ({"label": "a", "segment": ["x", 1]}, "is {'label': 'a', 'segment': ['x', 1]}" + FORM),
-        ({"label": "a", "segment": [None, 1]}, "is {'label': 'a', 'segment': [None, 1]}" + FORM),
-        ({"label": "a", "segment": 3}, "is {'label': 'a', 'segment': 3}" + FORM),
-        (5, "is 5" + FORM),
-        ({"label": 4, "segment": [0, 1]}, "label is 4; expected text"),
-        (
-            {"label": "a", "segment": [0, float("nan")]},
-            "segment [0.0, nan] is not finite; expected seconds",
-        ),
-        (
-            {"label": "a", "segment": ["-inf", 1]},
-            "segment [-inf, 1.0] is not finite; expected seconds",
-        ),
-        (
-            {"label": "a", "segment": [2, "1.5"]},
-            "segment [2.0, 1.5] ends before it starts; expected start <= end",
-        ),
+        bad("a list", [], "'database'", "ActivityNet"),
+        bad("null", None, "'database'", "ActivityNet"),
+        bad("a number", 1, "'database'", "ActivityNet"),
+        bad("an empty object", {}, "'database'", "ActivityNet"),
+        bad("predictions", {"results": {}}, "'database'", "ActivityNet"),
+        bad("videos without annotations", {"v": {"subset": "train"}}, "'database'", "ActivityNet"),
+        bad("database is a list", {"database": []}, "'database'", "ActivityNet"),
+        bad("video is a list", {"database": {"v": []}}, "'v' … subset", "'subset'"),
+        bad("no subset", without("subset"), "'v' … subset", "'subset'"),
+        bad("subset 1", video(subset=1), "'v' … subset", "'subset'"),
+        bad("annotations are an object", video(annotations={}), "'v' … 'annotations'", "list"),
+        bad("annotations are null", video(annotations=None), "'v' … 'annotations'", "list"),
+        bad("negative duration", video(duration=-1), "'v' … duration is -1", "seconds"),
+        bad("duration NaN", video(duration=float("nan")), "'v' … duration is nan", "seconds"),
+        bad("duration text", video(duration="long"), "'v' … duration is 'long'", "seconds"),
+        bad("duration 1e300", video(duration=1e300), "'v' … duration is 1e+300", "seconds"),
+        bad("duration in the other form", {"v": {"annotations": [], "duration_second": -1}}, "-1", "seconds"),
     ],
 )
-def test_an_unusable_annotation_is_named(tmp_path, entry, message):
-    good = {"label": "a", "segment": [0, 1]}
-    path = write(tmp_path / "gt.json", {"v": {"subset": "train", "annotations": [good, entry]}})
-    with pytest.raises(InputError) as error:
-        read_ground_truth(path)
-    assert str(error.value) == f"{path}: video 'v', annotation 1: {message}"
-
-
-NO_SUBSET = "video 'v': has no subset; expected an object with text 'subset'"
-NO_LIST = "video 'v': 'annotations' is no list; expected a list of label and segment"
-NO_DATABASE = (
-    "has no 'database' object; expected the ActivityNet form "
-    '{"database": {video: {"subset", "annotations"}}}'
-)
-
-
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        ({"v": {"subset": "train"}}, NO_DATABASE),
-        ([], NO_DATABASE),
-        ({"database": []}, NO_DATABASE),
-        ({"database": {"v": []}}, NO_SUBSET),
-        ({"database": {"v": {}}}, NO_SUBSET),
-        ({"database": {"v": {"subset": 3}}}, NO_SUBSET),
-        ({"database": {"v": {"subset": "a", "annotations": {}}}}, NO_LIST),
-        ({"database": {"v": {"subset": "a", "annotations": None}}}, NO_LIST),
-    ],
-)
-def test_an_unusable_file_is_named(tmp_path, content, message):
+def test_files_that_cannot_be_used(content, wrong, expected, tmp_path):
     path = tmp_path / "gt.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError) as error:
-        read_ground_truth(path)
-    assert str(error.value) == f"{path}: {message}"
+    assert_refused(read_ground_truth, path, wrong, expected)
 
 
-def test_a_file_that_is_not_json_is_named(tmp_path):
+GOOD = {"label": "Jump", "segment": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    "entry, wrong, expected",
+    [
+        bad("no label", {"segment": [1, 2]}, "{'segment': [1, 2]}", '"label"'),
+        bad("no segment", {"label": "a"}, "{'label': 'a'}", '"segment" … seconds'),
+        bad("text", "x", "'x'", '"label" … "segment"'),
+        bad("a number", 5, "5", '"label" … "segment"'),
+        bad("label is a number", GOOD | {"label": 4}, "label is 4", "text"),
+        bad("segment of one", GOOD | {"segment": [1]}, "[1]", "[start, end]"),
+        bad("segment of three", GOOD | {"segment": [1, 2, 3]}, "[1, 2, 3]", "[start, end]"),
+        bad("segment is a number", GOOD | {"segment": 3}, "3", "[start, end]"),
+        bad("segment of words", GOOD | {"segment": ["a", 1]}, "['a', 1]", "[start, end]"),
+        bad("segment of truth values", GOOD | {"segment": [True, 2]}, "[True, 2]", "[start, end]"),
+        bad("segment of null", GOOD | {"segment": [None, 2]}, "[None, 2]", "[start, end]"),
+        bad("segment of 400 digits", GOOD | {"segment": [0, 10**400]}, f"[0, {10**400}]", "[start, end]"),
+        bad("start after end", GOOD | {"segment": [2, "1.5"]}, "[2.0, 1.5] ends before", "start <= end"),
+        bad("NaN", GOOD | {"segment": [0, float("nan")]}, "[0.0, nan] … finite", "seconds"),
+        bad("NaN in text", GOOD | {"segment": [0, "nan"]}, "[0.0, nan] … finite", "seconds"),
+        bad("infinite", GOOD | {"segment": ["-inf", 1]}, "[-inf, 1.0] … finite", "seconds"),
+        bad("1e999", GOOD | {"segment": [0, "1e999"]}, "[0.0, inf] … finite", "seconds"),
+        bad("1e308", GOOD | {"segment": [0, 1e308]}, "[0.0, 1e+308] … beyond", "seconds"),
+        bad("-10^18", GOOD | {"segment": [-(10**18), 0]}, "[-1e+18, 0.0] … beyond", "seconds"),
+    ],
+)
+def test_annotations_that_cannot_be_used(entry, wrong, expected, tmp_path):
     path = tmp_path / "gt.json"
-    path.write_text("video 1 2")
-    with pytest.raises(InputError) as error:
-        read_ground_truth(path)
-    assert str(error.value) == (
-        f"{path}: is not JSON (line 1, column 1: Expecting value); expected a JSON file"
-    )
+    path.write_text(json.dumps(video(annotations=[GOOD, entry])))
+    assert_refused(read_ground_truth, path, f"video 'v', annotation 1: … {wrong}", expected)
+
+
+def test_a_message_quotes_no_more_of_a_file_than_fits(tmp_path):
+    path = tmp_path / "gt.json"
+    path.write_text(json.dumps(video(segment=["long"] * 100_000)))
+    message = refusal(read_ground_truth, path)
+    assert_parts(message, path, "'long', 'long' … ... … 'long'", '"segment"')
+    assert len(message) == 2000
+
+
+# Files that are read
+
+
+JUMP = Annotation("Jump", 1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        bad("numbers in text, as THUMOS14 has them", video(segment=["1", "2.0"]), [JUMP]),
+        bad("no annotation", video(annotations=[]), []),
+        bad("no list of annotations", without("annotations"), []),
+        bad("before the video", video(segment=[-1, 2]), [JUMP._replace(start=-1.0)]),
+        bad("beyond the video", video(segment=[1, 99], duration=2), [JUMP._replace(end=99.0)]),
+        bad("no length", video(segment=[1, 1]), [JUMP._replace(end=1.0)]),
+        bad("annotation twice", video(annotations=[GOOD] * 2), [JUMP, JUMP]),
+        bad("more fields", video(label="Ju\nmp", extra={"a": [1]}), [JUMP._replace(label="Ju\nmp")]),
+        bad("another script", video(label="\U0001f938"), [JUMP._replace(label="\U0001f938")]),
+    ],
+)
+def test_annotations_that_are_read(content, expected, tmp_path):
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    assert list(read_ground_truth(tmp_path / "gt.json")["v"].annotations) == expected
+
+
+def test_an_empty_database_has_no_video(tmp_path):
+    (tmp_path / "gt.json").write_text('{"database": {}}')
+    assert read_ground_truth(tmp_path / "gt.json") == {}
+
+
+@pytest.mark.slow
+def test_a_million_annotations(tmp_path):
+    count = 1_000_000
+    entries = ", ".join(f'{{"label": "Jump", "segment": [{i}, {i}.5]}}' for i in range(count))
+    text = f'{{"database": {{"v": {{"subset": "test", "annotations": [{entries}]}}}}}}'
+    (tmp_path / "gt.json").write_text(text)
+    annotations = read_ground_truth(tmp_path / "gt.json")["v"].annotations
+    assert len(annotations) == count
+    assert annotations[-1] == ("Jump", count - 1.0, count - 0.5)
+
+
+# Subsets
 
 
 ONE = (Annotation("a", 0.0, 1.0),)
 
 
 @pytest.mark.parametrize(
-    "truth, message",
+    "truth, wrong, expected",
     [
-        (
+        bad(
+            "of other subsets",
             {"v": AnnotatedVideo("val", ONE), "w": AnnotatedVideo("train", ONE)},
-            "has no video of subset 'test'; expected one of its subsets: 'train', 'val'",
+            "'test'",
+            "'train', 'val'",
         ),
-        ({}, "has no video of subset 'test'; expected one of its subsets: none"),
-        (
+        bad("no videos", {}, "'test'", "none"),
+        bad(
+            "no annotations",
             {"v": AnnotatedVideo("test", ()), "w": AnnotatedVideo("train", ONE)},
-            "no video of subset 'test' has an annotation; expected some",
+            "'test'",
+            "some",
         ),
     ],
 )
-def test_an_empty_subset_is_named(truth, message):
-    with pytest.raises(InputError) as error:
-        subset_of(truth, "test", path="gt.json")
-    assert str(error.value) == f"gt.json: {message}"
+def test_an_empty_subset_is_named(truth, wrong, expected):
+    assert_parts(refusal(lambda: subset_of(truth, "test", path="gt.json")), "gt.json", wrong, expected)
+
+
+# Real files
 
 
 def test_real_thumos14_annotations(shared_data):
@@ -168,10 +229,9 @@ def test_one_object_per_video_without_a_database(tmp_path):
     truth = read_ground_truth(path)
     assert truth["v"] == AnnotatedVideo("", (Annotation("a", 0.0, 1.0),), 2.5)
     assert truth["w"].subset == "training"
-    path.write_text(json.dumps({"v": {**entry, "duration_second": -1}}))
-    with pytest.raises(InputError) as raised:
-        read_ground_truth(path)
-    assert str(raised.value) == f"{path}: video 'v': duration is -1; expected seconds"
+
+
+# Intervals
 
 
 def test_intervals_are_lines_of_video_start_end(tmp_path):
@@ -183,12 +243,31 @@ def test_intervals_are_lines_of_video_start_end(tmp_path):
     }
 
 
-@pytest.mark.parametrize("line", ["v 1", "v 1 2 3", "v one 2", "v 2 1", "v nan 1", "v -1 2", "v 0 inf"])
-def test_a_line_that_is_no_interval(tmp_path, line):
+@pytest.mark.parametrize(
+    "line",
+    [
+        "v 1",
+        "v 1 2 3",
+        "v one two",
+        "v 2 1",
+        "v -1 2",
+        "v nan 1",
+        "v 0 inf",
+        "v 0 1e300",
+        "a\0b 1 2",
+        "v,1,2",
+    ],
+)
+def test_a_line_that_is_not_an_interval(tmp_path, line):
     path = tmp_path / "ambiguous.txt"
-    path.write_text(f"v 0 1\n{line}\n")
-    with pytest.raises(InputError) as raised:
-        read_intervals(path)
-    assert str(raised.value) == (
-        f"{path}: line 2 is {line!r}; expected a video name, start and end in seconds on each line"
-    )
+    path.write_text(f"\n v 0 1\n{line}\n")
+    shown = ascii(line)
+    assert_refused(read_intervals, path, f"line 3 … {shown}", "video name … seconds")
+
+
+def test_intervals_in_another_encoding(tmp_path):
+    path = tmp_path / "ambiguous.txt"
+    path.write_bytes(b"caf\xe9 1 2\n")
+    assert_refused(read_intervals, path, "UTF-8", "seconds")
+    path.write_bytes("\ufeffcafé\t1 2\r\n\r\n".encode())
+    assert read_intervals(path) == {"café": [{"label": "Ambiguous", "segment": (1.0, 2.0)}]}

@@ -1,19 +1,25 @@
 import pickle
 
-import ml_dtypes
 import numpy as np
 import pytest
 
-from case_jax.data.feature_files import FeatureFiles, find_features, read_packed, read_snippets
+from case_jax.data.feature_files import (
+    FeatureFiles,
+    KeptFeatures,
+    check_shapes,
+    read_snippets,
+    video_length,
+)
 from case_jax.data.formats import Source
-from case_jax.data.load import load_dataset
-from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
-from case_jax.data.thumos import write_dataset
-from case_jax.errors import InputError
+from tests.helpers.files import ONES
+from tests.helpers.refusals import assert_parts, refusal
 
 LENGTHS, WIDTHS = (6, 1, 9), {"rgb": 5, "flow": 3}
 STREAMS = tuple(WIDTHS)
-NPY = "expected a .npy file with a (snippets, channels) array of numbers"
+
+
+def sources(folder, name, streams=STREAMS):
+    return {stream: Source(folder / stream / f"{name}.npy") for stream in streams}
 
 
 @pytest.fixture
@@ -31,13 +37,7 @@ def files(arrays, tmp_path):
         (tmp_path / stream).mkdir()
         for i, video in enumerate(arrays):
             np.save(tmp_path / stream / f"v{i}.npy", video[stream])
-    return [find_features(tmp_path, f"v{i}", STREAMS, {}) for i in range(len(LENGTHS))]
-
-
-def error_of(function, *arguments):
-    with pytest.raises(InputError) as raised:
-        function(*arguments)
-    return str(raised.value)
+    return [check_shapes(sources(tmp_path, f"v{i}"), {}) for i in range(len(LENGTHS))]
 
 
 def test_feature_files_are_a_mapping_of_memory_maps(files, arrays):
@@ -66,70 +66,69 @@ def test_every_access_opens_the_file_anew(files):
     np.save(path, np.full((6, 5), 7.0))
     assert (files[0]["rgb"] == 7).all()
     path.unlink()
-    assert error_of(files[0].__getitem__, "rgb") == f"{path}: no such file; {NPY}"
+    assert_parts(refusal(files[0].__getitem__, "rgb"), path, "no such file", ".npy")
+
+
+def test_the_length_is_known_without_opening_a_file(files, arrays):
+    files[2].sources["rgb"].path.unlink()
+    assert video_length(files[2]) == video_length(arrays[2]) == 9
+    other = FeatureFiles(files[1].sources)
+    assert other.num_snippets is None
+    assert video_length(other) == 1
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int16])
-def test_a_single_stream_of_any_numbers_is_found(tmp_path, dtype):
+def test_new_streams_are_added_to_the_known_widths(tmp_path, dtype):
     (tmp_path / "acc").mkdir()
     np.save(tmp_path / "acc" / "v.npy", np.arange(8).reshape(4, 2).astype(dtype))
-    widths = {}
-    found = find_features(tmp_path, "v", ["acc"], widths)
-    assert found["acc"].dtype == dtype
-    assert widths == {"acc": (2, Source(tmp_path / "acc" / "v.npy"))}
+    source = sources(tmp_path, "v", ["acc"])
+    widths = {"rgb": (16, "model.ckpt")}
+    assert check_shapes(source, widths)["acc"].dtype == dtype
+    assert widths == {"rgb": (16, "model.ckpt"), "acc": (2, source["acc"])}
 
 
 @pytest.mark.parametrize(
-    "content, words",
+    "content, wrong, expected",
     [
-        (np.ones((6, 4), np.float32), "has 4 channels; expected 3 as in {}/flow/v0.npy"),
-        (np.ones((7, 3), np.float32), "has 7 snippets; expected 6 as in {}/rgb/v0.npy"),
-        (np.ones((0, 3), np.float32), f"has shape (0, 3); {NPY}"),
-        (np.ones(3, np.float32), f"has shape (3,); {NPY}"),
-        (np.array([["a"]]), f"holds <U1 values; {NPY}"),
+        (np.ones((6, 4), np.float32), "4 channels", "3 … {}/flow/v0.npy"),
+        (np.ones((7, 3), np.float32), "7 snippets", "6 … {}/rgb/v0.npy"),
+        (np.ones((0, 3), np.float32), "shape (0, 3)", ".npy"),
+        (None, "no such file", ".npy"),
     ],
 )
-def test_find_features_names_the_file(files, tmp_path, content, words):
-    widths = {"flow": (3, Source(tmp_path / "flow" / "v0.npy"))}
-    np.save(tmp_path / "flow" / "v0.npy", content)
-    message = error_of(find_features, tmp_path, "v0", STREAMS, widths)
-    assert message == f"{tmp_path}/flow/v0.npy: {words.format(tmp_path)}"
+def test_shapes_that_do_not_fit_are_named(files, tmp_path, content, wrong, expected):
+    path = tmp_path / "flow" / "v0.npy"
+    widths = {"flow": (3, Source(path))}
+    path.unlink()
+    if content is not None:
+        np.save(path, content)
+    message = refusal(check_shapes, sources(tmp_path, "v0"), widths)
+    assert_parts(message, path, wrong, expected.format(tmp_path))
 
 
-def test_read_packed_reads_to_where_videos_lie_together(files, arrays):
-    packed, views = read_packed(files, STREAMS)
-    assert packed.first.tolist() == [0, 6, 7]
-    assert packed.lengths.tolist() == list(LENGTHS)
-    for stream in STREAMS:
-        rows = packed.rows[stream]
-        assert rows.dtype == np.float32
-        assert rows.ctypes.data % 64 == 0
-        np.testing.assert_array_equal(rows, np.concatenate([video[stream] for video in arrays]))
-        assert not rows.flags.writeable
-    assert [list(view) for view in views] == [list(STREAMS)] * 3
-    for view, video, first in zip(views, arrays, packed.first, strict=True):
-        for stream, array in video.items():
-            np.testing.assert_array_equal(view[stream], array)
-            assert np.shares_memory(view[stream], packed.rows[stream])
-            assert view[stream].ctypes.data == packed.rows[stream][first:].ctypes.data
-            with pytest.raises(ValueError, match="read-only"):
-                view[stream][0] = 0
+def test_a_width_that_is_known_from_elsewhere_is_compared(files, tmp_path):
+    message = refusal(check_shapes, sources(tmp_path, "v0"), {"rgb": (16, "model.ckpt")})
+    assert_parts(message, tmp_path / "rgb" / "v0.npy", "5 channels", "16 … model.ckpt")
 
 
-def test_read_packed_rounds_to_bfloat16(files, arrays):
-    packed, views = read_packed(files, ["flow"], "bfloat16")
-    expected = np.concatenate([video["flow"] for video in arrays]).astype(ml_dtypes.bfloat16)
-    assert packed.rows["flow"].dtype == views[0]["flow"].dtype == expected.dtype
-    np.testing.assert_array_equal(packed.rows["flow"], expected)
-
-
-def test_read_packed_refuses_values_that_are_not_finite(files):
-    broken = np.ones((9, 3), np.float32)
-    broken[4, 2] = np.inf
-    np.save(files[2].sources["flow"].path, broken)
-    assert error_of(read_packed, files, STREAMS) == (
-        f"{files[2].sources['flow'].path}: snippet 4, channel 2 is inf; expected finite numbers"
-    )
+def test_files_that_are_read_whole_can_be_kept(tmp_path):
+    together = np.concatenate([ONES, 2 * ONES], axis=1)
+    np.savetxt(tmp_path / "v.csv", together, delimiter=",")
+    np.save(tmp_path / "v.npy", together)
+    for name, kept_in_memory in (("v.csv", True), ("v.npy", False)):
+        streams = {
+            stream: Source(tmp_path / name, columns=columns)
+            for stream, columns in (("rgb", (0, 3, 6)), ("flow", (3, 6, 6)))
+        }
+        kept, anew = check_shapes(streams, {}, keep=True), check_shapes(streams, {})
+        assert (type(kept), type(anew)) == (KeptFeatures, FeatureFiles)
+        assert np.shares_memory(kept["rgb"], kept["rgb"]) == kept_in_memory
+        (tmp_path / name).unlink()
+        if kept_in_memory:
+            np.testing.assert_array_equal(kept["flow"], 2 * ONES)
+        else:
+            assert "no such file" in refusal(kept.__getitem__, "flow")
+        assert "no such file" in refusal(anew.__getitem__, "flow")
 
 
 @pytest.mark.parametrize("snippets", [[0, 2, 2, 5], [5, 0], [3], [-1]])
@@ -157,60 +156,6 @@ def test_a_snippet_on_disk_that_is_not_finite_is_named(files, value, shown):
     broken[6, 3] = value
     np.save(path, broken)
     # Its position in the file, not in what was asked for; snippets around it can be read.
-    assert error_of(read_snippets, files[2], "rgb", np.array([1, 4, 6, 8])) == (
-        f"{path}: snippet 6, channel 3 is {shown}; expected finite numbers"
-    )
+    message = refusal(read_snippets, files[2], "rgb", np.array([1, 4, 6, 8]))
+    assert_parts(message, path, f"snippet 6, channel 3 is {shown}", "finite")
     assert read_snippets(files[2], "rgb", np.array([5, 7])).shape == (2, 5)
-
-
-@pytest.fixture
-def data_set(tmp_path):
-    made = make_synthetic_dataset(0, SyntheticSpec(num_train=2, num_test=1, num_classes=2, width=4))
-    write_dataset(made, tmp_path / "data")
-    return made, tmp_path / "data"
-
-
-def test_a_data_set_in_memory_lies_packed(data_set):
-    made, folder = data_set
-    for dtype in ("float32", "bfloat16"):
-        found = load_dataset(folder, dtype=dtype)
-        for split, wanted in ((found.train, made.train), (found.test, made.test)):
-            packed = split.pack(found.info.streams, dtype)
-            assert packed is split.packed
-            expected = wanted.pack(found.info.streams, dtype)
-            np.testing.assert_array_equal(packed.lengths, expected.lengths)
-            for stream, rows in expected.rows.items():
-                np.testing.assert_array_equal(packed.rows[stream], rows, strict=True)
-            for video in split.videos:
-                assert np.shares_memory(video.features["rgb"], packed.rows["rgb"])
-
-
-def test_a_data_set_left_on_disk_is_the_same(data_set):
-    _, folder = data_set
-    in_memory, on_disk = load_dataset(folder), load_dataset(folder, in_memory=False)
-    assert on_disk.info == in_memory.info
-    assert on_disk.stream_widths == in_memory.stream_widths == {"rgb": 4, "flow": 4}
-    for split, wanted in ((on_disk.train, in_memory.train), (on_disk.test, in_memory.test)):
-        assert split.packed is None
-        assert split.ground_truth() == wanted.ground_truth()
-        for video, expected in zip(split.videos, wanted.videos, strict=True):
-            assert isinstance(video.features, FeatureFiles)
-            assert (video.name, video.num_snippets) == (expected.name, expected.num_snippets)
-            for stream, array in expected.features.items():
-                np.testing.assert_array_equal(video.features[stream], array)
-        packed, expected = (s.pack(("rgb", "flow"), "bfloat16") for s in (split, wanted))
-        for stream, rows in expected.rows.items():
-            np.testing.assert_array_equal(packed.rows[stream], rows, strict=True)
-
-
-def test_values_of_a_data_set_left_on_disk_are_checked_when_read(data_set):
-    made, folder = data_set
-    name = made.train.videos[1].name
-    path = folder / "features" / "train" / "flow" / f"{name}.npy"
-    broken = made.train.videos[1].features["flow"].copy()
-    broken[3, 1] = np.nan
-    np.save(path, broken)
-    message = f"{path}: snippet 3, channel 1 is nan; expected finite numbers"
-    assert error_of(load_dataset, folder) == message
-    video = load_dataset(folder, in_memory=False).train.videos[1]
-    assert error_of(read_snippets, video.features, "flow", np.arange(5)) == message

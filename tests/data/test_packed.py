@@ -1,5 +1,3 @@
-import math
-
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -8,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from case_jax.data.dataset import Annotation, Split, Video
-from case_jax.data.packed import DTYPES, PackedFeatures, allocate_rows, first_rows, pack
+from case_jax.data.feature_files import check_shapes
+from case_jax.data.formats import Source
+from case_jax.data.packed import DTYPES, allocate_rows, first_rows, pack, read_packed
+from tests.helpers.refusals import assert_parts, refusal
 
 WIDTHS = {"rgb": 5, "flow": 3}
 
@@ -20,11 +20,6 @@ def videos(lengths=(4, 1, 7), dtype=np.float32):
         {stream: rng.standard_normal((length, width)).astype(dtype) for stream, width in WIDTHS.items()}
         for length in lengths
     ]
-
-
-def split_of(features, packed=None):
-    named = (Video(f"v{i}", video, (Annotation("a", 0, 1),)) for i, video in enumerate(features))
-    return Split("train", tuple(named), packed)
 
 
 def test_videos_lie_one_after_another():
@@ -95,26 +90,48 @@ def test_first_rows_are_the_sums_of_the_lengths_before(lengths):
     assert found.tolist() == [sum(lengths[:i]) for i in range(len(lengths))]
 
 
-def test_a_split_that_lies_packed_is_not_copied():
-    packed = pack(videos(), ("rgb", "flow"))
-    split = split_of(videos(), packed)
-    assert split.pack(("rgb", "flow")) is packed
-    assert split.pack(("flow",)) is packed
-    assert split.pack(("rgb", "flow"), "float32") is packed
+# From disk
 
 
-def test_a_split_is_copied_where_the_dtype_differs():
-    packed = pack(videos(), ("rgb", "flow"))
-    copied = split_of(videos(), packed).pack(("rgb", "flow"), "bfloat16")
-    assert isinstance(copied, PackedFeatures)
-    for stream, rows in copied.rows.items():
-        assert rows.dtype == DTYPES["bfloat16"]
-        assert not np.shares_memory(rows, packed.rows[stream])
-        np.testing.assert_array_equal(rows, packed.rows[stream].astype(ml_dtypes.bfloat16))
+@pytest.fixture
+def files(tmp_path):
+    """The videos as files."""
+    found = []
+    for i, video in enumerate(videos()):
+        sources = {stream: Source(tmp_path / f"{stream}{i}.npy") for stream in WIDTHS}
+        for stream, source in sources.items():
+            np.save(source.path, video[stream])
+        found.append(check_shapes(sources, {}))
+    return found
 
 
-def test_a_split_whose_videos_lie_apart_is_packed():
-    features = videos()
-    packed = split_of(features).pack(("rgb",))
-    np.testing.assert_array_equal(packed.rows["rgb"], np.concatenate([video["rgb"] for video in features]))
-    assert packed.rows["rgb"].size == math.prod((12, 5))
+@pytest.mark.parametrize("dtype", sorted(DTYPES))
+def test_videos_on_disk_are_read_to_where_they_lie_together(files, dtype):
+    packed, _ = read_packed(files, ("rgb", "flow"), dtype)
+    expected = pack(videos(), ("rgb", "flow"), dtype)
+    np.testing.assert_array_equal(packed.first, expected.first, strict=True)
+    np.testing.assert_array_equal(packed.lengths, expected.lengths, strict=True)
+    for stream, rows in packed.rows.items():
+        np.testing.assert_array_equal(rows, expected.rows[stream], strict=True)
+        assert rows.ctypes.data % 64 == 0
+        assert not rows.flags.writeable
+
+
+def test_each_video_read_from_disk_is_a_view(files):
+    packed, views = read_packed(files, ("rgb", "flow"))
+    assert [list(view) for view in views] == [["rgb", "flow"]] * 3
+    for view, video, first in zip(views, videos(), packed.first, strict=True):
+        for stream, array in video.items():
+            np.testing.assert_array_equal(view[stream], array)
+            assert view[stream].ctypes.data == packed.rows[stream][first:].ctypes.data
+            with pytest.raises(ValueError, match="read-only"):
+                view[stream][0] = 0
+
+
+def test_a_value_on_disk_that_is_not_finite_is_named(files):
+    path = files[2].sources["flow"].path
+    broken = np.ones((7, 3), np.float32)
+    broken[4, 2] = np.inf
+    np.save(path, broken)
+    message = refusal(read_packed, files, ("rgb", "flow"))
+    assert_parts(message, path, "snippet 4, channel 2 is inf", "finite")

@@ -1,0 +1,287 @@
+"""The doctor finds each oddity, and refuses exactly what the loaders refuse."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from case_jax.data.doctor import diagnose
+from case_jax.data.load import load_dataset
+from case_jax.errors import InputError
+from tests.helpers.files import ONES, edit_json, npy
+from tests.helpers.refusals import assert_refused
+
+
+def found_in(folder, **options):
+    """What was found -> its finding, of all kinds that were found at least once."""
+    return {f.what: f for f in diagnose(folder, **options).findings if f.total}
+
+
+def assert_refused_alike(folder):
+    """The doctor and the loader judge the data set alike."""
+    refused = diagnose(folder).refused
+    try:
+        load_dataset(folder)
+    except InputError:
+        assert refused
+    else:
+        assert not refused
+    return refused
+
+
+def thumos_features(folder, video, array, stream="rgb"):
+    split = "test" if video == "c" else "train"
+    (folder / "features" / split / stream / f"{video}.npy").write_bytes(npy(array))
+
+
+# A data set without oddities
+
+
+def test_facts_of_thumos14s_layout(thumos):
+    result = diagnose(thumos)
+    assert result.facts == (
+        f"annotations: {thumos / 'gt.json'}; 20 classes",
+        "training (subset train): 2 of 2 videos are used, with 2 instances",
+        "test (subset test): 1 of 1 videos are used, with 1 instances",
+        "features: rgb (3), flow (3); one snippet every 0.64 s",
+    )
+    assert not assert_refused_alike(thumos)
+    # 19 of THUMOS14's classes are missing in each split, and all features are the same.
+    assert {what: f.counts for what, f in found_in(thumos).items()} == {
+        "the same features under two names": {"train": 1, "test": 1},
+        "classes without a training video": {"train": 19, "test": 0},
+        "classes without a test video": {"train": 0, "test": 19},
+    }
+
+
+def test_facts_of_activitynets_layout(activitynet):
+    activitynet.configure(rescaled=True)
+    assert diagnose(activitynet.path).facts == (
+        f"annotations: {activitynet.annotations}; 3 classes",
+        "training (subset training): 2 of 3 videos are used, with 2 instances",
+        "test (subset validation): 1 of 2 videos are used, with 2 instances",
+        "features: rgb (3), flow (3); rescaled to the videos' durations",
+    )
+
+
+def test_progress_wraps_the_videos_that_are_used(activitynet):
+    seen = []
+
+    def progress(videos):
+        for video in videos:
+            seen.append(video.name)
+            yield video
+
+    diagnose(activitynet.path, progress=progress)
+    assert seen == ["a" * 11, "b" * 11, "d" * 11]
+
+
+def test_all_kinds_are_reported_in_the_same_order(activitynet):
+    whole = [f.what for f in diagnose(activitynet.path).findings]
+    assert [f.what for f in diagnose(activitynet.path, values=False).findings] == whole[:-1]
+    assert whole[-1] == "values that are not finite"
+    activitynet.configure(rescaled=True)
+    assert [f.what for f in diagnose(activitynet.path).findings] == [*whole, "no duration, though rescaled"]
+
+
+# Videos and files
+
+
+def test_a_listed_video_must_be_annotated(thumos):
+    (thumos / "split_train.txt").write_text("a\nb\nx\n")
+    finding = found_in(thumos)["videos that are not annotated at all"]
+    assert (finding.counts, finding.example, finding.fatal) == ({"train": 1, "test": 0}, "x", True)
+    assert assert_refused_alike(thumos)
+
+
+def test_a_listed_video_must_be_of_the_splits_subset(thumos):
+    edit_json(thumos / "gt.json", lambda c: c["database"]["b"].update(subset="val"))
+    finding = found_in(thumos)["videos of another subset"]
+    assert (finding.counts, finding.example) == ({"train": 1, "test": 0}, "b of 'val'")
+    assert assert_refused_alike(thumos)
+
+
+def test_thumos14s_layout_refuses_videos_without_annotations_or_features(thumos):
+    edit_json(thumos / "gt.json", lambda c: c["database"]["b"].update(annotations=[]))
+    assert assert_refused_alike(thumos)
+    (thumos / "features" / "test" / "flow" / "c.npy").unlink()
+    found = found_in(thumos)
+    assert found["videos without annotations"].counts == {"train": 1, "test": 0}
+    assert found["videos without features"].counts == {"train": 0, "test": 1}
+    assert found["videos without features"].then.startswith("refused")
+    assert found["splits without a video to use"].counts == {"train": 0, "test": 1}
+
+
+def test_activitynets_layout_leaves_them_out(activitynet):
+    found = found_in(activitynet.path)
+    assert (found["videos without annotations"].example, found["videos without features"].example) == (
+        "c" * 11,
+        "e" * 11,
+    )
+    assert found["videos without features"].then.startswith("left out")
+    assert not assert_refused_alike(activitynet.path)
+
+
+def test_a_split_needs_a_video_to_use(activitynet):
+    (activitynet.path / "features" / "rgb" / "v_ddddddddddd.npy").unlink()
+    finding = found_in(activitynet.path)["splits without a video to use"]
+    assert (finding.counts, finding.fatal) == ({"train": 0, "test": 1}, True)
+    assert assert_refused_alike(activitynet.path)
+
+
+def test_a_name_longer_than_any_file_has_no_features(thumos):
+    name = "a" * 300
+    (thumos / "split_train.txt").write_text(f"a\n{name}\n")
+    edit_json(thumos / "gt.json", lambda c: c["database"].update({name: c["database"]["a"]}))
+    assert found_in(thumos)["videos without features"].counts == {"train": 1, "test": 0}
+    assert assert_refused_alike(thumos)
+
+
+@pytest.mark.parametrize("layout", ["thumos", "activitynet"])
+def test_features_of_no_annotated_video_are_ignored(layout, request):
+    made = request.getfixturevalue(layout)
+    folder, part = (made, "features/train") if layout == "thumos" else (made.path, "features")
+    for stream in ("rgb", "flow"):
+        (folder / part / stream / "unknown.npy").write_bytes(npy(ONES))
+    finding = found_in(folder)["features of no annotated video"]
+    assert (finding.counts, finding.example) == ({"train": 1, "test": 0}, "unknown")
+    assert not assert_refused_alike(folder)
+
+
+@pytest.mark.parametrize("layout", ["thumos", "activitynet"])
+def test_features_that_are_there_in_two_formats(layout, request):
+    made = request.getfixturevalue(layout)
+    folder, part = (made, "features/train") if layout == "thumos" else (made.path, "features")
+    name = next((folder / part / "rgb").iterdir()).stem
+    (folder / part / "rgb" / f"{name}.csv").write_text("1,2,3\n")
+    finding = found_in(folder)["features that are there twice"]
+    assert (finding.counts, finding.example) == ({"train": 1, "test": 0}, name)
+    assert not assert_refused_alike(folder)
+
+
+# Features
+
+
+@pytest.mark.parametrize(
+    "video, array, what, example",
+    [
+        ("b", ONES[0], "features that cannot be read", "shape (3,)"),
+        ("b", ONES[:, :2], "other widths than the first video", "b.npy: 2, not 3"),
+        ("c", ONES[:3], "streams of different lengths", "c: 3 and 4 snippets"),
+        ("c", ONES * np.nan, "values that are not finite", "c.npy"),
+        ("a", ONES.astype(np.float64) * 1e300, "values that are not finite", "a.npy"),
+    ],
+)
+def test_features_that_training_refuses(video, array, what, example, thumos):
+    thumos_features(thumos, video, array)
+    finding = found_in(thumos)[what]
+    assert finding.counts == {"train": int(video != "c"), "test": int(video == "c")}
+    assert example in finding.example
+    assert assert_refused_alike(thumos)
+
+
+def test_values_are_read_only_if_asked_for(thumos):
+    thumos_features(thumos, "a", ONES * np.nan)
+    assert not diagnose(thumos, values=False).refused
+
+
+def test_lengths_are_compared_with_durations(activitynet):
+    for stream in ("rgb", "flow"):
+        array = activitynet.array("a" * 11, stream)
+        np.save(activitynet.path / "features" / stream / "v_bbbbbbbbbbb.npy", array)
+    found = found_in(activitynet.path)
+    odd = found["lengths that do not fit the duration"]
+    assert odd.example == "bbbbbbbbbbb: 10 snippets are 6.4 s, the video 12.8 s"
+    assert "frame rate" in odd.then
+    assert found["the same features under two names"].example == "bbbbbbbbbbb and aaaaaaaaaaa"
+    assert not assert_refused_alike(activitynet.path)
+    activitynet.configure(rescaled=True)
+    assert "lengths that do not fit the duration" not in found_in(activitynet.path)
+
+
+@pytest.mark.parametrize("snippets, fits", [(89, False), (91, True), (109, True), (111, False)])
+def test_lengths_may_differ_by_a_tenth(snippets, fits, thumos):
+    for stream in ("rgb", "flow"):
+        thumos_features(thumos, "a", np.ones((snippets, 3)), stream)
+    edit_json(thumos / "gt.json", lambda c: c["database"]["a"].update(duration=64.0))
+    assert ("lengths that do not fit the duration" not in found_in(thumos)) == fits
+
+
+def test_a_wider_array_of_streams_side_by_side_is_refused(bare_activitynet):
+    (bare_activitynet.path / "features").mkdir()
+    for video, length in bare_activitynet.lengths.items():
+        width = 8 if video.startswith("b") else 6
+        np.save(bare_activitynet.path / "features" / f"{video}.npy", np.ones((length, width)))
+    assert "6" in found_in(bare_activitynet.path)["features that cannot be read"].example
+    assert assert_refused_alike(bare_activitynet.path)
+
+
+# Annotations
+
+
+def test_segments_beyond_the_video_and_of_no_length_are_kept(activitynet):
+    found = found_in(activitynet.path)
+    assert found["segments beyond the video"].example == "bbbbbbbbbbb [1.0, 20.0] of 12.8 s"
+    assert found["segments of no length"].example == "ddddddddddd [2.0, 2.0]"
+    assert not diagnose(activitynet.path).refused
+
+
+def test_segments_before_the_video_are_told_without_a_duration(thumos):
+    edit_json(thumos / "gt.json", lambda c: c["database"]["a"]["annotations"][0].update(segment=[-1, 1]))
+    finding = found_in(thumos)["segments beyond the video"]
+    assert (finding.counts, finding.example) == ({"train": 1, "test": 0}, "a [-1.0, 1.0]")
+
+
+def test_classes_without_videos_and_labels_without_a_class(activitynet):
+    found = found_in(activitynet.path)
+    assert found["classes without a training video"].example == "Ballet"
+    assert found["classes without a test video"].example == "Doing (crazy) stunts, indoors"
+    activitynet.configure(classes=["Ping-pong", "Ballet"])
+    finding = found_in(activitynet.path)["labels that are no class"]
+    assert (finding.counts, finding.fatal) == ({"train": 1, "test": 0}, True)
+    assert assert_refused_alike(activitynet.path)
+
+
+def test_rescaled_features_need_durations(activitynet):
+    activitynet.configure(rescaled=True)
+    assert not assert_refused_alike(activitynet.path)
+    activitynet.database["d" * 11].pop("duration")
+    activitynet.annotate()
+    finding = found_in(activitynet.path)["no duration, though rescaled"]
+    assert (finding.counts, finding.example) == ({"train": 0, "test": 1}, "d" * 11)
+    assert assert_refused_alike(activitynet.path)
+
+
+# Folders, and the real annotations
+
+
+def test_folders_that_hold_no_data_set(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "gone", tmp_path / "file", tmp_path / ("a" * 300)):
+        assert_refused(diagnose, path, "no such folder", "data set")
+
+
+def test_the_real_annotations_with_generated_features(shared_data, tmp_path):
+    name = "activity_net.v1-2.json"
+    (tmp_path / name).symlink_to(shared_data / "activitynet" / name)
+    database = json.loads((tmp_path / name).read_text())["database"]
+    chosen = [v for v, e in database.items() if e["subset"] != "testing"][::60]
+    with h5py.File(tmp_path / "features.h5", "w") as file:
+        for i, video in enumerate(chosen):
+            length = max(1, round(database[video]["duration"] / 0.64))
+            file[f"v_{video}"] = np.full((length, 4), i, np.float32)
+    result = diagnose(tmp_path)
+    found = {f.what: f.total for f in result.findings}
+    assert result.facts[0].endswith("; 100 classes")
+    assert found["videos without features"] == 4441 + 2198 - len(chosen)
+    segments = [
+        (*a["segment"], database[video]["duration"])
+        for video in chosen
+        for a in database[video]["annotations"]
+    ]
+    assert found["segments of no length"] == sum(start == end for start, end, _ in segments)
+    beyond = sum(end > duration and end > start for start, end, duration in segments)
+    assert found["segments beyond the video"] == beyond > 0
+    assert found["lengths that do not fit the duration"] == 0
+    assert not result.refused

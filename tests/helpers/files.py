@@ -1,0 +1,114 @@
+"""Contents of files that users hand over, whole and hostile, made without the packages that write them."""
+
+import io
+import json
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["ONES", "Trap", "edit_json", "npy", "npy_header", "npz", "torch_file"]
+
+ONES = np.ones((4, 3), np.float32)
+
+
+class Trap:
+    """Leaves a file behind if it is unpickled."""
+
+    path: Path | None = None
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def npy(array: np.ndarray) -> bytes:
+    """The array as a .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def npz(**arrays: np.ndarray) -> bytes:
+    """The arrays as a .npz file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def npy_header(descr="'<f4'", order="False", shape="(4, 3)", data=b"\0" * 48) -> bytes:
+    """A .npy file whose header says what it is told to, with 48 bytes of data."""
+    text = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + data
+
+
+def edit_json(path: Path, change) -> None:
+    """Applies a function to the content of a JSON file."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def torch_file(named: dict[str, np.ndarray], *, opcodes: bytes = b"", hostile: Any = None) -> bytes:
+    """A state dict in PyTorch's form, made without PyTorch.
+
+    Args:
+        named: name -> float32 array.
+        opcodes: opcodes of the pickle that run before the rest.
+        hostile: an object that is pickled with the rest.
+    """
+    buffer = io.BytesIO()
+    arrays = {id(array): array for array in named.values()}  # an array under two names is stored once
+    keys = {of: str(key) for key, of in enumerate(arrays)}
+    content = OrderedDict((name, _Tensor(array, keys[id(array)])) for name, array in named.items())
+    if hostile is not None:
+        content["hostile"] = hostile
+    _TensorPickler(buffer, protocol=2).dump(content)
+    text = buffer.getvalue()
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("model/data.pkl", text[:2] + opcodes + text[2:])
+        archive.writestr("model/byteorder", "little")
+        for of, array in arrays.items():
+            archive.writestr(f"model/data/{keys[of]}", array.ravel("K").tobytes())
+    return file.getvalue()
+
+
+class _Global(NamedTuple):
+    """A name in PyTorch, to be pickled by name."""
+
+    module: str
+    name: str
+
+
+class _Tensor(NamedTuple):
+    array: np.ndarray
+    key: str
+
+
+class _StorageOf(NamedTuple):
+    array: np.ndarray
+    key: str
+
+
+class _TensorPickler(pickle._Pickler):
+    """Pickles arrays as PyTorch pickles tensors, by names that need not be importable."""
+
+    def save(self, value, save_persistent_id=True):
+        if isinstance(value, _Global):
+            self.write(pickle.GLOBAL + f"{value.module}\n{value.name}\n".encode())
+        elif isinstance(value, _StorageOf):
+            kind = _Global("torch", "FloatStorage")
+            self.save(("storage", kind, value.key, "cpu", value.array.size))
+            self.write(pickle.BINPERSID)
+        elif isinstance(value, _Tensor):
+            array = value.array
+            strides = tuple(step // array.itemsize for step in array.strides)
+            self.save(_Global("torch._utils", "_rebuild_tensor_v2"))
+            self.save((_StorageOf(*value), 0, array.shape, strides, False, OrderedDict()))
+            self.write(pickle.REDUCE)
+        else:
+            super().save(value, save_persistent_id)
