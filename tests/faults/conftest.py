@@ -10,7 +10,6 @@ from case_jax.data.info import DatasetInfo
 from case_jax.runs.checkpoints import CheckpointStore
 from case_jax.runs.settings import RunSettings
 from case_jax.runs.workdir import Workdir
-from tests.experiments.conftest import fail, run, succeed  # noqa: F401
 from tests.faults.refusals import Trap
 
 SETTINGS = RunSettings(

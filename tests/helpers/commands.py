@@ -1,4 +1,4 @@
-"""Commands as tests run them: in this process where a process is not the point, otherwise in one of their own."""
+"""Commands as tests run them: in this process, or in one of their own where a process is the point."""
 
 import contextlib
 import importlib
@@ -15,7 +15,7 @@ from absl import logging
 from case_jax.commands import cli
 from tests.conftest import ROOT
 
-__all__ = ["Ended", "refusal", "run_here", "run_process", "succeed_here"]
+__all__ = ["Ended", "interruptible", "refusal", "refuse_here", "run_here", "run_process", "succeed_here"]
 
 
 class Ended(NamedTuple):
@@ -54,6 +54,14 @@ def succeed_here(module: str, *arguments: object) -> str:
     return ended.stdout
 
 
+def refuse_here(module: str, *arguments: object) -> str:
+    """Like `run_here`, but the command must refuse its input and print nothing; returns the `refusal`."""
+    ended = run_here(module, *arguments)
+    message = refusal(ended)
+    assert ended.stdout == ""
+    return message
+
+
 def refusal(ended: Ended | subprocess.CompletedProcess) -> str:
     """The one line with which a command refused its input, without "error: " before it."""
     assert ended.returncode == 2, ended.stderr
@@ -75,6 +83,19 @@ def run_process(
         text=True,
         timeout=timeout,
     )
+
+
+def interruptible(*arguments: object) -> list[str]:
+    """The command line of a Python that heeds SIGINT, as in ``interruptible("-m", "experiments.thumos")``.
+
+    A suite that runs in the background of a shell ignores SIGINT, and every process that it starts inherits
+    that. (A ``preexec_fn`` could undo it, but JAX warns where a process forks.)
+    """
+    heed = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    return [sys.executable, "-c", heed, *map(str, arguments)]
 
 
 @contextlib.contextmanager

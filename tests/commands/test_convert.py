@@ -8,6 +8,8 @@ import pytest
 from case_jax.data.torch_files import read_state_dict
 from case_jax.runs.workdir import Workdir
 from tests.conftest import ROOT
+from tests.helpers.commands import refuse_here, succeed_here
+from tests.helpers.refusals import assert_parts
 
 INERTIAL = f"--flagfile={ROOT / 'experiments' / 'flags' / 'inertial.flags'}"
 
@@ -25,10 +27,10 @@ def published(folder):
 
 
 @pytest.fixture(scope="module")
-def converted(inertial, tmp_path_factory, succeed):
+def converted(inertial, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("converted") / "W"
-    printed = succeed(
-        "convert_checkpoint", *published(inertial), f"--output={workdir}", f"--data_dir={inertial}", INERTIAL
+    printed = succeed_here(
+        "convert", *published(inertial), f"--output={workdir}", f"--data_dir={inertial}", INERTIAL
     )
     assert printed == (
         f"9 classes, streams acc (103), gyro (103), 16 clusters, as step 1,500: {workdir}\n"
@@ -37,9 +39,9 @@ def converted(inertial, tmp_path_factory, succeed):
     return workdir
 
 
-def test_a_published_checkpoint_has_its_published_map(converted, inertial, tmp_path, succeed):
+def test_a_published_checkpoint_has_its_published_map(converted, inertial, tmp_path):
     output = tmp_path / "p.json"
-    succeed(
+    succeed_here(
         "localize",
         f"--checkpoint={converted}",
         f"--features={inertial / 'features/test'}",
@@ -51,22 +53,22 @@ def test_a_published_checkpoint_has_its_published_map(converted, inertial, tmp_p
         "--tiou=0.1:0.7:0.1",
         "--json",
     ]
-    ours = json.loads(succeed("evaluate", *truth))
+    ours = json.loads(succeed_here("evaluate", *truth))
     theirs = json.loads((inertial / "published" / "map.json").read_text())
     np.testing.assert_allclose(ours["map"], theirs["map"], atol=5e-4)
     assert ours["average"] == pytest.approx(theirs["average"], abs=5e-4)
 
 
-def test_a_converted_checkpoint_has_a_report(converted, inertial, tmp_path, succeed):
+def test_a_converted_checkpoint_has_a_report(converted, inertial, tmp_path):
     workdir = tmp_path / "W"
     shutil.copytree(converted, workdir)
     flags = [f"--workdir={workdir}", f"--data_dir={inertial}", INERTIAL]
-    printed = succeed("thumos", "--mode=evaluate", *flags)
+    printed = succeed_here("train", "--mode=evaluate", *flags)
     assert "last (step 1500)  42.23" in printed
     assert "Detection mAP" in (workdir / "report.html").read_text()
 
 
-def test_outputs_are_those_of_the_published_code(golden, tmp_path, succeed):
+def test_outputs_are_those_of_the_published_code(golden, tmp_path):
     # The recorded parameters, as a checkpoint of ours that was converted there and back.
     torch = pytest.importorskip("torch")
     arrays = np.load(golden / "trained_state.npz")
@@ -74,9 +76,9 @@ def test_outputs_are_those_of_the_published_code(golden, tmp_path, succeed):
     torch.save(state, tmp_path / "best_model.pkl")
     np.save(tmp_path / "cls_gt.npy", np.full((16, 2), 0.5, np.float32))
     files = [f"--torch={tmp_path / 'best_model.pkl'}", f"--cluster_labels={tmp_path / 'cls_gt.npy'}"]
-    succeed("convert_checkpoint", *files, f"--output={tmp_path / 'W'}")
+    succeed_here("convert", *files, f"--output={tmp_path / 'W'}")
     back = [f"--torch={tmp_path / 'back.pkl'}", f"--cluster_labels={tmp_path / 'back.npy'}"]
-    succeed("convert_checkpoint", f"--checkpoint={tmp_path / 'W'}", *back)
+    succeed_here("convert", f"--checkpoint={tmp_path / 'W'}", *back)
     again = torch.load(tmp_path / "back.pkl", weights_only=True)
     assert {name: value.shape for name, value in again.items()} == {n: v.shape for n, v in state.items()}
     for name, value in state.items():
@@ -95,27 +97,12 @@ def test_parameters_and_labels_are_kept(converted, inertial):
     )
 
 
-def test_what_does_not_fit_is_named(inertial, converted, tmp_path, small_dataset, fail):
-    files, output = published(inertial), f"--output={tmp_path / 'W'}"
-    pkl, npy = (flag.partition("=")[2] for flag in files)
-    assert fail("convert_checkpoint", *files, output) == (
-        f"{pkl}: has 9 classes; expected the 20 of THUMOS14, or --data_dir"
-    )
-    data = [f"--data_dir={inertial}", INERTIAL]
-    np.save(tmp_path / "q.npy", np.ones((16, 2)))
-    message = fail("convert_checkpoint", files[0], f"--cluster_labels={tmp_path / 'q.npy'}", output, *data)
-    assert (
-        message
-        == f"{tmp_path / 'q.npy'}: has rows that do not sum to 1; expected probabilities of foreground"
-    )
-    np.save(tmp_path / "q.npy", np.ones((4, 2)))
-    message = fail("convert_checkpoint", files[0], f"--cluster_labels={tmp_path / 'q.npy'}", output, *data)
-    assert message == f"{tmp_path / 'q.npy'}: has shape (4, 2); expected (16, 2), as the prototypes"
-    message = fail("convert_checkpoint", f"--torch={npy}", files[1], output, *data)
-    assert message.startswith(f"{npy}: is no archive of PyTorch 1.6 or newer; expected a state dict")
-    message = fail("convert_checkpoint", *files, f"--output={converted}", *data)
-    assert message == f"{converted}: is not empty; expected a new folder"
+def test_a_data_set_of_other_classes_is_named(inertial, tmp_path):
+    message = refuse_here("convert", *published(inertial), f"--output={tmp_path / 'W'}")
+    assert_parts(message, inertial / "published" / "best_model.pkl", "9 classes", "20 … --data_dir")
     assert not (tmp_path / "W").exists()
-    assert fail("convert_checkpoint", *files, output, "--checkpoint=x") == (
-        "--output: contradicts --checkpoint; expected one of the two"
-    )
+
+
+def test_a_workdir_is_not_overwritten(inertial, converted):
+    flags = [f"--output={converted}", f"--data_dir={inertial}", INERTIAL]
+    assert_parts(refuse_here("convert", *published(inertial), *flags), converted, "not empty", "new folder")

@@ -3,15 +3,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from case_jax.data.activitynet import load_activitynet
 from case_jax.data.load import load_dataset
 from case_jax.data.synthetic import WORLDS, SyntheticSpec, make_synthetic_dataset
-from tests.experiments.conftest import contents
+from tests.helpers.commands import refuse_here, succeed_here
+from tests.helpers.refusals import assert_parts
+from tests.helpers.runs import contents
 
 
-def test_writes_the_embedded_data_set(tmp_path, succeed):
+def test_writes_the_embedded_data_set(tmp_path):
     for name in ("a", "b"):
-        printed = succeed(
+        printed = succeed_here(
             "synthesize", f"--output={tmp_path / name}", "--num_train=3", "--num_test=2", "--seed=5"
         )
     assert printed == (
@@ -31,8 +32,8 @@ def test_writes_the_embedded_data_set(tmp_path, succeed):
 
 
 @pytest.mark.parametrize("world", ["hard", "long"])
-def test_writes_worlds_of_other_difficulty(world, tmp_path, succeed):
-    succeed("synthesize", f"--output={tmp_path}", "--num_train=3", "--num_test=2", f"--world={world}")
+def test_writes_worlds_of_other_difficulty(world, tmp_path):
+    succeed_here("synthesize", f"--output={tmp_path}", "--num_train=3", "--num_test=2", f"--world={world}")
     written = load_dataset(tmp_path)
     expected = make_synthetic_dataset(0, dataclasses.replace(WORLDS[world], num_train=3, num_test=2))
     assert [v.annotations for v in written.test.videos] == [v.annotations for v in expected.test.videos]
@@ -42,10 +43,12 @@ def test_writes_worlds_of_other_difficulty(world, tmp_path, succeed):
     assert not np.array_equal(found, default.train.videos[0].features["rgb"])
 
 
-def test_writes_it_in_the_form_of_activitynet(tmp_path, succeed):
-    succeed("synthesize", f"--output={tmp_path}", "--num_train=7", "--num_test=2", "--layout=activitynet")
+def test_writes_activitynets_layout(tmp_path):
+    succeed_here(
+        "synthesize", f"--output={tmp_path}", "--num_train=7", "--num_test=2", "--layout=activitynet"
+    )
     assert (tmp_path / "features" / "rgb" / "v_synthetic_train_0000.npy").exists()
-    written = load_activitynet(tmp_path)
+    written = load_dataset(tmp_path)
     expected = make_synthetic_dataset(0, SyntheticSpec(num_train=7, num_test=2))
     assert written.info.classes == expected.info.classes
     for split, expected_split in ((written.train, expected.train), (written.test, expected.test)):
@@ -55,23 +58,19 @@ def test_writes_it_in_the_form_of_activitynet(tmp_path, succeed):
 
 
 @pytest.mark.parametrize(
-    "flags, message",
+    "flags, named, wrong, expected",
     [
-        ([], "--output: is missing; expected a folder to write"),
-        (
-            ["--output={folder}/file/data"],
-            "{folder}/file/data/features/train/rgb/synthetic_train_0000.npy: cannot be written "
-            "(Not a directory)",
-        ),
+        ([], "--output", "missing", "folder"),
+        (["--num_train=0"], "--num_train", "'0'", "positive integer"),
+        (["--world=real"], "--world", "'real'", ", ".join(WORLDS)),
     ],
 )
-def test_errors(flags, message, fail, tmp_path):
+def test_bad_flags(flags, named, wrong, expected):
+    assert_parts(refuse_here("synthesize", *flags), named, wrong, expected)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    flags = [flag.format(folder=tmp_path) for flag in flags]
-    assert fail("synthesize", "--num_train=1", "--num_test=1", *flags) == message.format(folder=tmp_path)
-
-
-def test_no_video_is_refused_and_nothing_written(fail, tmp_path):
-    message = fail("synthesize", f"--output={tmp_path / 'data'}", "--num_train=0")
-    assert message == "--num_train: is '0'; expected a positive integer"
-    assert not (tmp_path / "data").exists()
+    message = refuse_here("synthesize", "--num_train=1", "--num_test=1", f"--output={tmp_path}/file/data")
+    first = f"{tmp_path}/file/data/features/train/rgb/synthetic_train_0000.npy"
+    assert message == f"{first}: cannot be written (Not a directory)"

@@ -3,6 +3,9 @@ import shutil
 
 import pytest
 
+from tests.helpers.commands import refuse_here, succeed_here
+from tests.helpers.refusals import assert_parts
+
 
 @pytest.fixture
 def workdir(trained, tmp_path):
@@ -15,9 +18,9 @@ def _change_config(workdir, **values):
     (workdir / "config.json").write_text(json.dumps(config | values))
 
 
-def test_a_workdir_is_enough(trained, workdir, succeed):
+def test_a_workdir_is_enough(trained, workdir):
     assert not (workdir / "report.html").exists()
-    printed = succeed("report", f"--workdir={workdir}")
+    printed = succeed_here("report", f"--workdir={workdir}")
     assert printed.endswith(f"report: {workdir}/report.html\n")
     # The table is the one that training ended with.
     table = trained.stdout[trained.stdout.index("mAP (%) at tIoU") :]
@@ -27,36 +30,31 @@ def test_a_workdir_is_enough(trained, workdir, succeed):
     for suffix in ("png", "svg"):
         assert (workdir / f"timeline.{suffix}").stat().st_size > 5000
 
-    # The same again from an evaluation, but for nothing.
+    # An evaluation writes the very same report.
     flags = [flag for flag in trained.flags if flag != "--noreport"]
-    succeed("thumos", *flags, f"--workdir={workdir}", "--mode=evaluate", "--num_steps=6")
+    succeed_here("train", *flags, f"--workdir={workdir}", "--mode=evaluate", "--num_steps=6")
     assert (workdir / "report.html").read_bytes() == before
 
 
-def test_data_that_has_moved_is_found_by_the_flag(small_dataset, workdir, tmp_path, succeed, fail):
+def test_data_that_has_moved_is_found_by_the_flag(small_dataset, workdir, tmp_path):
     _change_config(workdir, data=str(tmp_path / "gone"))
-    assert fail("report", f"--workdir={workdir}") == (
-        f"{tmp_path}/gone: no such folder; expected features/, split_*.txt and gt.json in it"
+    assert_parts(
+        refuse_here("report", f"--workdir={workdir}"), f"{tmp_path}/gone", "no such folder", "gt.json"
     )
-    succeed("report", f"--workdir={workdir}", f"--data_dir={small_dataset}", "--noin_memory")
+    succeed_here("report", f"--workdir={workdir}", f"--data_dir={small_dataset}", "--noin_memory")
 
 
-def test_every_seed_has_its_report(workdir, tmp_path, succeed):
+def test_every_seed_has_its_report(workdir, tmp_path):
     for seed in (2, 10):
         shutil.copytree(workdir, tmp_path / "seeds" / f"seed_{seed}")
-    printed = succeed("report", f"--workdir={tmp_path}/seeds")
+    printed = succeed_here("report", f"--workdir={tmp_path}/seeds")
     assert [line for line in printed.splitlines() if line.startswith("report")] == [
         f"report: {tmp_path}/seeds/seed_{seed}/report.html" for seed in (2, 10)
     ]
 
 
-def test_errors(workdir, tmp_path, fail):
-    assert fail("report") == "--workdir: is missing; expected the workdir of a run"
-    assert fail("report", f"--workdir={tmp_path}/none") == (
-        f"{tmp_path}/none/config.json: no such file; expected a JSON file"
-    )
+def test_without_data_nothing_is_written(workdir):
     _change_config(workdir, data=None)
-    assert fail("report", f"--workdir={workdir}") == (
-        f"--data_dir: is missing; expected the data set of {workdir}"
-    )
+    message = refuse_here("report", f"--workdir={workdir}")
+    assert_parts(message, "--data_dir", "missing", f"{workdir}")
     assert not (workdir / "report.html").exists()
