@@ -38,7 +38,7 @@ class Workdir:
 
     def seeds(self) -> list["Workdir"]:
         """The workdirs of several seeds that trained together here; this workdir itself if there are none."""
-        if self.config.exists() or not self.path.is_dir():
+        if os.path.exists(self.config) or not os.path.isdir(self.path):  # a name may be too long to look up
             return [self]
         names = (path.name.removeprefix("seed_") for path in self.path.glob("seed_*"))
         return [self.of_seed(seed) for seed in sorted(int(n) for n in names if n.isdecimal())] or [self]
