@@ -1,1 +1,1 @@
-"""Tables, figures and the HTML report. Knows everything below it; nothing below knows it."""
+"""The report of a run: tables, figures and the HTML page."""

@@ -12,7 +12,11 @@ _RANGES = ((0.1, 0.5), (0.3, 0.7), (0.1, 0.7))
 
 
 def format_table(rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,)) -> str:
-    """Aligns rows of text: the columns in ``left`` to the left, the others to the right; a rule under row 0.
+    """Aligns rows of text, with a rule under the first row.
+
+    Args:
+        rows: rows of cells, all of the same length.
+        left: positions of the columns that are aligned to the left; the others are aligned to the right.
 
     Example:
         >>> print(format_table([["run", "mAP"], ["last", "46.2"]]))
@@ -37,27 +41,30 @@ def map_table(results: Mapping[str, DetectionMap]) -> str:
 
 
 def map_rows(results: Mapping[str, DetectionMap]) -> list[list[str]]:
-    """Mean AP in % per tIoU and the averages the field reports, one row per result after a header.
+    """Mean AP in % per tIoU, with the averages that papers report.
 
-    Averages over 0.1:0.5, 0.3:0.7 and 0.1:0.7 stand where their thresholds were evaluated; over other
-    thresholds there is one column of their average.
+    Averages over 0.1:0.5, 0.3:0.7 and 0.1:0.7 are given if their thresholds were evaluated. If none of them
+    was, there is one column with the average over all thresholds.
 
     Args:
-        results: row title -> `DetectionMap`, all over the same thresholds.
+        results: title -> `DetectionMap`, all at the same thresholds.
+
+    Returns:
+        A header and one row per result.
     """
     rows = [_map_header(next(iter(results.values())))]
     return rows + [[title, *_percent(_map_values(result))] for title, result in results.items()]
 
 
 def seeds_table(seeds: Mapping[int, Mapping[str, DetectionMap]]) -> str:
-    """`map_rows` of many seeds, then mean and standard deviation over them, as aligned text.
+    """`map_rows` of several seeds, then mean and standard deviation over the seeds, as aligned text.
 
     Args:
-        seeds: seed -> {"last ...": result, "best ...": result}, the same order and thresholds for all. The
-            first word of a title says what is averaged.
+        seeds: seed -> {"last ...": result, "best ...": result}, with the same order and thresholds for all
+            seeds. Results whose titles have the same first word are averaged.
 
     Returns:
-        A table. The deviation is the sample standard deviation (n - 1); nan of one seed.
+        A table. The deviation is the sample standard deviation (n - 1), which is nan for one seed.
     """
     columns: dict[str, list[list[float]]] = {}
     rows = [_map_header(next(iter(next(iter(seeds.values())).values())))]
@@ -97,7 +104,7 @@ def per_class_table(result: DetectionMap) -> str:
 
 
 def per_class_rows(result: DetectionMap) -> list[list[str]]:
-    """AP in % per class and tIoU after a header, with each class's average."""
+    """AP in % per class and tIoU, with each class's average: a header and one row per class."""
     rows = [["AP (%) at tIoU", *(f"{t:.4g}" for t in result.tiou), "avg"]]
     for name, values in zip(result.classes, result.per_class):
         rows.append([name, *(f"{100 * v:.2f}" for v in (*values, values.mean()))])

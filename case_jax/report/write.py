@@ -12,8 +12,8 @@ import jax
 
 from case_jax.data.dataset import Dataset
 from case_jax.errors import InputError
-from case_jax.evaluation.per_video import per_video_ap
 from case_jax.evaluation.matching import detected_segments, make_segments
+from case_jax.evaluation.per_video import per_video_ap
 from case_jax.localization.detections import to_activitynet
 from case_jax.runs.outcome import Outcome
 from case_jax.runs.run import Run

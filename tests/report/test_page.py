@@ -1,322 +1,164 @@
-"""The report's page in a real browser: what the controls do is compared with what was put in."""
-
 import dataclasses
-import itertools
+import html.parser
 import re
 
-import jax
 import numpy as np
 import pytest
 
-from case_jax.evaluation.error_analysis import per_video_ap
+from case_jax.data.dataset import Annotation, Dataset, Split, Video
+from case_jax.data.info import THUMOS14
+from case_jax.errors import InputError
 from case_jax.evaluation.matching import detected_segments, make_segments
-from tests.report.conftest import CONFIG, ODD_NAME, TIOU, make_report
+from case_jax.evaluation.mean_average_precision import detection_map
+from case_jax.localization.detections import Detections
+from case_jax.method.scores import VideoScores
+from case_jax.report.page import write_page
+from case_jax.report.tables import map_rows
+from case_jax.runs.settings import RunSettings
+from case_jax.runs.workdir import Workdir
+from tests.helpers.reports import CONFIG, TIOU
+
+
+class _Parser(html.parser.HTMLParser):
+    """Checks that elements are closed in order; collects the rows of tables, all addresses and all ids."""
+
+    VOID = ("meta", "input", "br", "link")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.addresses, self.rows, self.ids = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "action")]
+        self.ids += [value for name, value in attributes if name == "id"]
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def parsed(reported):
+    parser = _Parser()
+    parser.feed(reported.path.read_text())
+    parser.close()
+    assert parser.open == []
+    return parser
+
+
+def test_it_needs_no_network(reported, parsed):
+    text = reported.path.read_text()
+    assert parsed.addresses == ["#videos"]
+    assert set(re.findall(r"https?://[^\s\"']+", text)) == {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"@import|url\((?!#)|fetch\(|XMLHttpRequest|import\(", text)
+    assert len(parsed.ids) == len(set(parsed.ids))
+
+
+def test_its_tables_show_the_results(reported, parsed):
+    test = reported.dataset.test
+    found = detected_segments(reported.detections, reported.dataset.info.classes)
+    result = detection_map(make_segments(test.ground_truth()), found, TIOU)
+    title = "best (step 10)"
+    for row in map_rows({"last (step 20)": result, title: result}):
+        assert row in parsed.rows
+    for name, values in zip(result.classes, result.per_class):
+        assert [name, *(f"{100 * v:.2f}" for v in (*values, values.mean()))] in parsed.rows
+    assert sum(row[0] in ("1 G", "2 G", "3 G", "5 G", "10 G") for row in parsed.rows) == 5
+    all_missed = next(row for row in parsed.rows if row[0] == "all")
+    assert all_missed[-1] == str(test.num_instances)
+    clusters = [row for row in parsed.rows if len(row) == 4 and row[0].isdecimal()]
+    assert [(row[0], row[1]) for row in clusters] == [
+        ("3", "1.000"), ("2", "0.667"), ("1", "0.333"), ("0", "0.000")
+    ]  # fmt: skip
+
+
+def test_it_states_facts_about_the_run(reported):
+    text = reported.path.read_text()
+    for fact in (
+        "Synthetic data.",
+        "4 videos with",
+        "5 videos with",
+        "3 classes; rgb (6), flow (6)",
+        "SCC, CCC, clustering-assisted testing",
+        "20, evaluated every 10; shown: 0",
+        "12 s for the training command, on cpu",
+        "&#34;cluster_temperature&#34;: 10.0",
+    ):
+        assert fact in text, fact
 
 
 @pytest.fixture
-def page(open_page, reported):
-    return open_page(reported.path)
+def thumos_sized():
+    """Random scores of 210 videos with 750 samples and 20 classes, and 23,500 random detections."""
+    rng = np.random.default_rng(0)
+    videos, detections = [], {}
+    for i in range(210):
+        length = int(rng.integers(100, 1500))
+        labels = rng.choice(THUMOS14.classes, 2)
+        starts = rng.uniform(0, 0.6 * length, 16)
+        annotations = tuple(Annotation(str(rng.choice(labels)), float(s), float(s) + 4) for s in starts)
+        videos.append(Video(f"video_test_{i:07}", {"rgb": np.zeros((length, 1), np.float32)}, annotations))
+        begin = rng.uniform(0, 0.6 * length, 112)
+        detections[videos[-1].name] = Detections(
+            rng.integers(0, 20, 112), begin, begin + rng.uniform(1, 9, 112), rng.uniform(-0.2, 1.2, 112)
+        )
+    draw = lambda *shape: rng.uniform(size=(210, *shape)).astype(np.float32)  # noqa: E731
+    scores = VideoScores(draw(750, 20), draw(20), draw(750), draw(750), draw(750), draw(750, 16))
+    split = Split("test", tuple(videos))
+    info = dataclasses.replace(THUMOS14, streams=("rgb",))
+    return Dataset(info, dataclasses.replace(split, subset="train"), split), scores, detections
 
 
-def shown(page) -> str:
-    """The name of the video on display."""
-    return re.fullmatch(r"(.*), \d+ of \d+: .*", page.inner_text("#summary")).group(1)
+@pytest.mark.slow
+def test_a_page_of_thumos14s_size_stays_small(tmp_path, thumos_sized):
+    dataset, scores, detections = thumos_sized
+    config = dataclasses.replace(CONFIG, num_snippets=750, num_clusters=16)
+    settings = RunSettings.of(config, dataset, seed=0, eval_every=1, tiou=TIOU)
+    workdir = Workdir(tmp_path)
+    workdir.begin(settings)
+    found = detected_segments(detections, dataset.info.classes)
+    result = detection_map(make_segments(dataset.test.ground_truth()), found, TIOU)
+    path = write_page(workdir, dataset, settings.fresh_state(), {"best": result}, scores, detections)
+    assert 3_000_000 < path.stat().st_size < 15_000_000
+    assert "of the 210 test videos" not in path.read_text()  # it holds all videos
 
 
-def listed(page) -> list[str]:
-    """Names in the order of the list."""
-    return [text.rsplit(" – ", 1)[0] for text in page.locator("#video option").all_inner_texts()]
+def test_a_page_that_cannot_be_written_leaves_nothing_behind(tmp_path, reported):
+    workdir = Workdir(tmp_path)
+    workdir.begin(reported.run.settings)
+    workdir.report.mkdir()
+    outcome = reported.outcome
+    with pytest.raises(InputError, match=r"report\.html: cannot be written \(Is a directory\)$"):
+        write_page(
+            workdir, reported.dataset, outcome.state, outcome.results, outcome.scores, outcome.detections
+        )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "report.html"]
 
 
-def choose(page, name: str) -> None:
-    page.select_option("#video", index=listed(page).index(name))
-    assert shown(page) == name
+def test_the_baseline_has_no_clusters(baseline_reported):
+    text = baseline_reported.path.read_text()
+    assert "none: the baseline" in text
+    assert "Snippet clusters" not in text
+    assert '"clusters":[]' in text
 
 
-def qualities(reported) -> dict[str, float]:
-    truth = make_segments(reported.dataset.test.ground_truth())
-    return per_video_ap(truth, detected_segments(reported.detections, reported.dataset.info.classes), TIOU)
-
-
-def test_every_video_is_listed_also_those_of_odd_names(page, reported):
-    assert page.title() == "CASE run a run & <more>"
-    assert sorted(listed(page)) == sorted(video.name for video in reported.dataset.test.videos)
-    choose(page, ODD_NAME)
-    assert page.locator("b").count() == 0
-
-
-def test_the_slider_shows_detections_from_its_score(page, reported):
-    for name, found in reported.detections.items():
-        choose(page, name)
-        for score in (0.0, float(np.median(found.score)), float(found.score.max()), 2.0):
-            set_to = page.evaluate(
-                """score => {
-                    const slider = document.getElementById("score");
-                    slider.value = score;
-                    slider.dispatchEvent(new Event("input"));
-                    return Number(slider.value);
-                }""",
-                score,
-            )
-            expected = int((np.round(found.score, 4) >= set_to).sum())
-            assert page.locator("rect.found").count() == expected
-            assert f"{expected} of {len(found.score)} detections" in page.inner_text("#summary")
-            rows = page.locator("#listed tbody tr").all_text_contents()
-            assert sum(row.startswith("found") for row in rows) == expected
-
-
-def test_the_slider_follows_the_keyboard(page):
-    choose(page, listed(page)[0])
-    page.focus("#score")
-    page.keyboard.press("Home")
-    everything = page.locator("rect.found").count()
-    before = float(page.inner_text("#score-value"))
-    page.keyboard.press("ArrowRight")
-    assert float(page.inner_text("#score-value")) == pytest.approx(before + 0.01)
-    assert page.locator("rect.found").count() <= everything
-    page.keyboard.press("End")
-    assert page.locator("rect.found").count() < everything
-
-
-def test_keys_go_through_the_videos(page):
-    order = listed(page)
-    assert shown(page) == order[0]
-    for key, expected in (
-        ("ArrowRight", order[1]),
-        ("j", order[2]),
-        ("ArrowLeft", order[1]),
-        ("k", order[0]),
-        ("ArrowLeft", order[-1]),  # round the corner
-        ("ArrowRight", order[0]),
-    ):
-        page.keyboard.press(key)
-        assert shown(page) == expected
-    page.click("#next")
-    assert shown(page) == order[1]
-    page.click("#previous")
-    assert shown(page) == order[0]
-
-
-def test_keys_do_not_act_while_one_types(page):
-    first = shown(page)
-    page.keyboard.press("/")
-    page.keyboard.type("jk")
-    assert page.input_value("#search") == "jk"
-    assert page.inner_text("#summary") == "No video matches."
-    page.fill("#search", "")
-    assert shown(page) == first
-
-
-@pytest.mark.parametrize("order", ["worst", "best"])
-def test_order_by_quality(page, reported, order):
-    page.select_option("#order", order)
-    quality = qualities(reported)
-    got = [round(quality[name], 4) for name in listed(page)]
-    assert got == sorted(got, reverse=order == "best")
-    assert len(set(got)) > 1
-    assert shown(page) == listed(page)[0]
-
-
-def test_search_by_name_and_by_class(page, reported):
-    page.fill("#search", "TEST_0003")
-    assert listed(page) == ["synthetic_test_0003"]
-    label = reported.dataset.info.classes[0]
-    page.fill("#search", label.lower())
-    expected = {v.name for v in reported.dataset.test.videos if label in {a.label for a in v.annotations}}
-    assert set(listed(page)) == expected
-    assert 0 < len(expected) < len(reported.dataset.test.videos)
-
-
-def test_hovering_tells_the_values(page, reported):
-    video = reported.dataset.test.videos[2]
-    choose(page, video.name)
-    page.locator("#timeline svg").scroll_into_view_if_needed()
-    box = page.locator("#timeline svg").bounding_box()
-    sample, size = 17, CONFIG.num_snippets
-    page.mouse.move(box["x"] + 36 + (box["width"] - 48) * (sample + 0.5) / size, box["y"] + 60)
-    readout = page.inner_text("#readout")
-    second = video.seconds(reported.dataset.info) * (sample + 0.5) / size
-    scores = reported.scores
-    assert float(readout.split(" s:")[0]) == pytest.approx(second, abs=0.3)
-    for name, values in (
-        ("P^A", scores.attention),
-        ("P^T", scores.transformed_foreground),
-        ("P^M", scores.mixed_foreground),
-    ):
-        got = float(re.search(rf"{re.escape(name)} ([\d.]+)", readout).group(1))
-        assert got == pytest.approx(values[2, sample], abs=0.008)
-    label = reported.dataset.info.classes.index(page.locator("#class option:checked").inner_text().split()[0])
-    got = float(re.search(r"T-CAS of \S+ ([\d.]+)", readout).group(1))
-    assert got == pytest.approx(scores.fused[2, sample, label], abs=0.008)
-    cluster = int(scores.clusters[2, sample].argmax())
-    assert f"cluster {cluster} (foreground {cluster / 3:.2f})" in readout
-    true = [a.label for a in video.annotations if a.start <= second < a.end]
-    assert f"true: {', '.join(true) or 'nothing'}" in readout
-
-
-def test_shift_and_arrows_move_through_time(page):
-    page.keyboard.press("Shift+ArrowRight")
-    first = float(page.inner_text("#readout").split(" s:")[0])
-    page.keyboard.press("Shift+ArrowRight")
-    second = float(page.inner_text("#readout").split(" s:")[0])
-    page.keyboard.press("Shift+ArrowLeft")
-    assert second > first == float(page.inner_text("#readout").split(" s:")[0])
-    assert page.locator("#timeline .cursor").get_attribute("visibility") == "visible"
-
-
-def test_true_actions_and_the_chosen_class_are_drawn(page, reported):
-    video = max(reported.dataset.test.videos, key=lambda v: len(v.annotations))
-    choose(page, video.name)
-    assert page.locator("rect.truth").count() == len(video.annotations)
-    paths = set()
-    for label in page.locator("#class option").all():
-        page.select_option("#class", label.get_attribute("value"))
-        paths.add(page.locator("path.cas").last.get_attribute("d"))
-    assert len(paths) == len(reported.dataset.info.classes)
-
-
-def test_zoom_widens_and_keeps_to_its_box(page):
-    width = page.locator("#timeline svg").bounding_box()["width"]
-    page.select_option("#zoom", "4")
-    assert page.locator("#timeline svg").bounding_box()["width"] == pytest.approx(4 * width)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 1200
-
-
-def test_keys_leave_the_rest_of_the_page_alone(page):
-    first = shown(page)
-    page.locator("table.sortable th button").first.focus()
-    page.keyboard.press("ArrowRight")
-    page.locator("div.wide").first.focus()
-    page.keyboard.press("j")
-    assert shown(page) == first
-    page.select_option("#zoom", "8")
-    page.focus("#timeline")
-    page.evaluate("document.getElementById('timeline').scrollLeft = 500")
-    page.keyboard.press("j")
-    second = shown(page)
-    assert second != first
-    assert page.evaluate("document.getElementById('timeline').scrollLeft") == 0
-    page.keyboard.press("ArrowRight")  # scrolls
-    assert shown(page) == second
-    wait_until(page, "document.getElementById('timeline').scrollLeft > 0")
-    page.uncheck("#keys")
-    page.keyboard.press("j")
-    assert shown(page) == second
-
-
-def wait_until(page, condition: str) -> None:
-    """Asks again from outside; Playwright's own waiting asks inside, which the page's policy forbids."""
-    for _ in range(200):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"never came: {condition}")
-
-
-@pytest.mark.parametrize("address", ["#video=%zz", "#%", "#video=nobody"])
-def test_an_address_of_no_video_is_no_matter(page, reported, address):
-    first = shown(page)
-    page.goto("about:blank")
-    page.goto(reported.path.as_uri() + address)
-    assert shown(page) == first
-
-
-def test_another_address_shows_another_video(page):
-    page.fill("#search", "test_0003")
-    page.evaluate("location.hash = '#video=synthetic_test_0004'")
-    wait_until(page, "document.getElementById('summary').textContent.startsWith('synthetic_test_0004')")
-    assert page.input_value("#search") == ""
-
-
-def test_what_was_on_display_comes_back_after_a_search_in_vain(page):
-    page.keyboard.press("ArrowRight")
-    before = shown(page)
-    page.fill("#search", "zzz")
-    assert page.locator("#class option").count() == 0
-    assert page.url.endswith("#")
-    page.fill("#search", "")
-    assert shown(page) == before
-
-
-def test_the_address_names_the_video(page, reported, open_page):
-    page.keyboard.press("ArrowRight")
-    choose(page, ODD_NAME)
-    address = page.url
-    page.goto("about:blank")
-    page.goto(address)
-    assert shown(page) == ODD_NAME
-
-
-def test_headings_sort_the_table(page):
-    heading = page.locator("table.sortable th[scope=col]").nth(1)
-    column = (
-        "() => [...document.querySelectorAll('table.sortable tbody tr')].map(r => +r.cells[1].textContent)"
+def test_a_run_that_was_not_trained_here_has_no_best_checkpoint(tmp_path, reported):
+    workdir = Workdir(tmp_path)
+    workdir.begin(reported.run.settings)
+    outcome = reported.outcome
+    path = write_page(
+        workdir, reported.dataset, outcome.state, outcome.results, outcome.scores, outcome.detections
     )
-    for expected in ("descending", "ascending"):
-        heading.locator("button").click()
-        assert heading.get_attribute("aria-sort") == expected
-        values = page.evaluate(column)
-        assert values == sorted(values, reverse=expected == "descending")
-
-
-@pytest.mark.parametrize("color_scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1200])
-def test_it_fits_and_has_contrast(open_page, reported, width, color_scheme):
-    page = open_page(reported.path, width=width, color_scheme=color_scheme)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for kind, least in (
-        ("text", 7),
-        ("quiet", 4.5),
-        ("edge", 3),
-        ("attention", 3),
-        ("clusters", 3),
-        ("truth", 3),
-        ("cas", 3),
-    ):
-        assert page.evaluate(_CONTRAST, kind) >= least, kind
-
-
-_CONTRAST = """name => {
-  const root = getComputedStyle(document.documentElement);
-  const light = property => {
-    const hex = root.getPropertyValue(property).trim().slice(1);
-    const [r, g, b] = [0, 2, 4].map(i => parseInt(hex.slice(i, i + 2), 16) / 255)
-      .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const [high, low] = [light("--" + name), light("--page")].sort((a, b) => b - a);
-  return (high + 0.05) / (low + 0.05);
-}"""
-
-
-def test_who_does_not_see_it_is_told(page):
-    for label in ("Search", "Order", "Video", "Detections from score", "T-CAS of", "Zoom"):
-        assert page.get_by_label(label, exact=False).count() >= 1
-    assert page.locator("table:not(:has(caption))").count() == 0
-    assert page.locator("#listed th[scope=col]").count() == 6
-    pictures = page.locator("svg[role=img]")
-    assert pictures.count() >= 3
-    assert all(picture.get_attribute("aria-label") for picture in pictures.all())
-    levels = [
-        int(tag[1]) for tag in page.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(h => h.tagName)")
-    ]
-    assert levels[0] == 1
-    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
-    assert "loss from 1.8 at step 5 to 0.45 at step 20" in page.inner_text("main")
-    # Lines can be told apart by their dashes alone.
-    dashes = {
-        page.locator(f"path.{name}").first.evaluate("e => getComputedStyle(e).strokeDasharray")
-        for name in ("attention", "clusters", "both")
-    }
-    assert len(dashes) == 3
-
-
-def test_the_baseline_has_no_clusters(open_page, tmp_path):
-    config = dataclasses.replace(CONFIG, scc=False, ccc=False, clustering_assisted_testing=False)
-    with jax.numpy_dtype_promotion("standard"):
-        page = open_page(make_report(tmp_path, config).path)
-    page.keyboard.press("Shift+ArrowRight")
-    assert re.search(r"P\^A [\d.]+, T-CAS", page.inner_text("#readout"))
-    assert page.locator("rect.cluster").count() == 0
-    assert "Snippet clusters" not in page.inner_text("main")
-    assert "clusters" not in page.inner_text("header")
+    text = path.read_text()
+    assert "not trained here; a checkpoint of step 0" in text
+    assert "step 0. Click a heading" in text
+    assert "best (step 10)" not in text

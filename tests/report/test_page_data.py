@@ -126,7 +126,7 @@ def test_clusters_against_loops(world):
                 total += scores.clusters[i, t, cluster.number]
                 acting += scores.clusters[i, t, cluster.number] * (1.0 <= second < 2.5)
         assert cluster.foreground == labels[cluster.number, 0]
-        assert cluster.share == pytest.approx(total / (NUM_VIDEOS * SIZE), rel=1e-5)
+        assert cluster.soft_share == pytest.approx(total / (NUM_VIDEOS * SIZE), rel=1e-5)
         assert cluster.in_action == pytest.approx(acting / total, rel=1e-5)
 
 
