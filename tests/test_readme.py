@@ -1,123 +1,241 @@
-"""Every command of the README and docs/ runs; real data is the synthetic set, and the work is cut short."""
+"""Every command, example and link of the README and docs/ works. Data is synthetic and the work cut short."""
 
 import importlib.util
 import re
+import runpy
+import shlex
 import subprocess
 import sys
 
+import jax
 import pytest
 
-from tests.benchmarks.test_benchmarks import COMMANDS as BENCHMARKS  # run there
+from case_jax import commands
+from case_jax.commands import cli
+from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
+from case_jax.data.thumos import write_dataset
 from tests.conftest import ROOT
+from tests.helpers.commands import run_here
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 TEXT = "\n".join(page.read_text() for page in PAGES)
-COMMANDS = [
-    line
-    for block in re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL)
-    for line in block.strip().splitlines()
-]
-BY_CI = ("make test", "source .venv/bin/activate")  # .ci/run runs the first one, and make demo whole
-STEP = "--num_snippets=32 --hidden_dim=16 --num_clusters=4 --batch_size=4"
-MOVED = (
-    r"D|W|S|M|A|N|V|C|P|B|found\.json|found\.csv|subtitles|part\.json|best_model\.pkl|cls_gt\.npy|"
-    r"ambiguous_test\.txt"
-)
-SHORT = {
-    "experiments.synthesize": "--num_train=6 --num_test=2",
-    "experiments.thumos": f"{STEP} --num_steps=2",
-    "experiments.localize": "",
-    "experiments.evaluate": "",
-    "experiments.report": "",
-    "experiments.activitynet": f"{STEP} --num_steps=2 --eval_every=2 --num_workers=0",
-    "experiments.check_data": "",
-    "experiments.convert_checkpoint": "",  # needs PyTorch, which the tests can do without
-    "experiments.ablations": f"{STEP} --num_steps=2 --eval_every=2 --num_seeds=1",
+LINES = {
+    page.name: [
+        line
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(), flags=re.DOTALL)
+        for line in block.strip().splitlines()
+    ]
+    for page in PAGES
 }
+# Pages whose commands train many times, or in several processes.
+SLOW = {"computing.md", "paper.md", "plus.md"}
+BY_CI = ("make test", "source .venv/bin/activate")  # .ci/run runs the first one, and make demo whole
+STEP = "--num_snippets=32 --hidden_dim=16 --num_clusters=4 --batch_size=4 --num_steps=2"
+# Flags that come last win. The commands that are not named here take no time.
+SHORT = {
+    "synthesize": "--num_train=6 --num_test=2",
+    "train": f"{STEP} --eval_every=2 --num_workers=0",
+    "ablations": f"{STEP} --eval_every=2 --num_seeds=1",
+}
+# Files that the commands of a page must leave.
+WRITTEN = {
+    "README.md": (
+        *(f"{workdir}/report.html" for workdir in ("demo", "W", "R")),
+        *(f"subtitles/synthetic_test_0000.{ending}" for ending in ("srt", "vtt")),
+        "found.csv",
+    ),
+    "data.md": ("V/report.html",),
+    "computing.md": ("S/seed_2/report.html", "M/report.html"),
+    "paper.md": ("A/table_3.md", "ablations/table_6.md"),
+    "plus.md": ("P/report.html", "B/study_plus.md"),
+}
+COMMAND_OF = {module: name for name, module in commands.COMMANDS.items()} | {"activitynet": "train"}
+# Files and folders that the commands write, or read because another command wrote them.
+MOVED = (
+    r"D|W|S|M|A|N|V|C|P|B|R|runs/\w+|found\.json|found\.csv|subtitles|part\.json|best_model\.pkl|"
+    r"cls_gt\.npy|ambiguous_test\.txt"
+)
 
 
-def test_commands_are_all_accounted_for():
-    ours = [c for c in COMMANDS if c not in BY_CI]
-    assert len(ours) >= 12
-    assert "make ablations" in ours
-    modules = {name for c in ours for name in re.findall(r"python -m (\S+)", c)}
-    assert modules == set(SHORT) | {f"benchmarks.{name}" for name in BENCHMARKS}
-    assert all(name in (ROOT / ".ci" / "run").read_text() for name in ("make demo", BY_CI[0]))
+def programs(package: str) -> set[str]:
+    """The modules of a package in the checkout that are run with `python -m`."""
+    files = [*(ROOT / package).glob("*.py"), *(ROOT / package).glob("*/__main__.py")]
+    return {
+        f"{package}.{path.parent.name if path.stem == '__main__' else path.stem}"
+        for path in files
+        if 'if __name__ == "__main__"' in path.read_text()
+    }
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("readme")
+def test_every_program_is_shown():
+    lines = [line for page in LINES.values() for line in page]
+    shown = {name for line in lines for name in re.findall(r"python -m (\S+)", line)}
+    assert shown == programs("experiments") | programs("benchmarks")
+    assert {f"experiments.{module}" for module in commands.COMMANDS.values()} <= shown
+    for name in commands.COMMANDS:
+        assert re.search(rf"`(case-jax )?{name}`", TEXT)
+    assert "make ablations" in lines
+    assert all(name in (ROOT / ".ci" / "run").read_text() for name in ("make demo", "make test"))
 
 
-def test_commands_run_in_order(folder, environment, free_port):
-    (folder / "ambiguous_test.txt").write_text("synthetic_test_0000 0.0 1.0\n")
-    # The commands name files relative to the checkout; only the data, the workdirs and outputs move.
-    for command in COMMANDS:
-        if command in BY_CI or command.startswith("python -m benchmarks."):
+@pytest.fixture
+def folder(tmp_path):
+    """Where the commands write."""
+    (tmp_path / "ambiguous_test.txt").write_text("synthetic_test_0000 0.0 1.0\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("module", COMMAND_OF)
+def test_programs_of_the_checkout_run_the_commands_of_the_library(module, monkeypatch):
+    handed_over = []
+    monkeypatch.setattr(cli, "run", handed_over.append)
+    runpy.run_path(str(ROOT / "experiments" / f"{module}.py"), run_name="__main__")
+    assert [command.__name__ for command in handed_over] == [f"case_jax.commands.{COMMAND_OF[module]}"]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else [])
+        for page, lines in LINES.items()
+        if lines
+    ],
+)
+def test_commands_run_in_order(page, folder, environment, free_port, monkeypatch):
+    monkeypatch.chdir(ROOT)  # where the commands' flagfiles are
+    for line in [*_before(page), *LINES[page]]:
+        if line in BY_CI or line.startswith("python -m benchmarks."):
             continue
-        if re.search("convert_checkpoint|--workdir=C", command) and not importlib.util.find_spec("torch"):
+        if re.search("convert_checkpoint|--workdir=C", line) and not importlib.util.find_spec("torch"):
+            continue  # the extra that writes PyTorch's files
+        if line.startswith("make "):
+            line = _recipe(line.removeprefix("make "))
+        line = _moved(_shortened(line), folder)
+        if "&" in line:
+            _run_together(line.replace("localhost:12345", f"localhost:{free_port}"), environment)
             continue
-        if command == "make demo":
-            command = _recipe("demo")
-        if command == "make ablations":
-            assert "ABLATIONS ?= --all\n" in (ROOT / "Makefile").read_text()
-            command = _recipe("ablations", ABLATIONS="--table=6")
-        # Flags that come last win.
-        short = re.sub(
-            r"\S*python( -m (\S+)(?: --\S+)*)", lambda m: f"{sys.executable}{m[1]} {SHORT[m[2]]}", command
-        )
-        short = re.sub(rf"=({MOVED})(?=[/\s]|$)", rf"={folder}/\1", short)
-        short = short.replace("='part-", f"='{folder}/part-")
-        short = short.replace("=runs/", f"={folder}/").replace("localhost:12345", f"localhost:{free_port}")
-        short = short.replace("& done; wait", "& done; wait -n && wait -n")  # so that a failure is seen
-        ended = subprocess.run(
-            ["bash", "-c", short], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert ended.returncode == 0, f"{command}\n{ended.stderr[-2000:]}"
-    for name in ("A/table_3.md", "ablations/table_6.md"):
+        for command in _unrolled(line):
+            ended = run_here(*_as_command(command))
+            assert ended.returncode == 0, f"{command}\n{ended.stderr[-2000:]}"
+    written = WRITTEN[page]
+    for name in written:
         assert (folder / name).stat().st_size > 500
-    assert {path.suffix for path in (folder / "subtitles").iterdir()} == {".srt", ".vtt"}
-    for workdir in ("demo", "W", "S/seed_2", "M", "V"):
-        report = (folder / workdir / "report.html").read_text()
-        assert len(report) > 10_000
-        assert "synthetic_test" in report
+    for report in (name for name in written if name.endswith("report.html")):
+        assert "synthetic_test" in (folder / report).read_text()
 
 
-def _recipe(target: str, **variables: str) -> str:
-    """The last command that make would run for a target."""
-    given = [f"{name}={value}" for name, value in variables.items()]
+def _before(page: str) -> list[str]:
+    """The commands of the README that make the data and the run that another page names."""
+    if page == "README.md":
+        return []
+    outputs = ["--output=D"] + ["--workdir=W"] * any("=W/" in line for line in LINES[page])
+    return [next(line for line in LINES["README.md"] if line.endswith(output)) for output in outputs]
+
+
+def _recipe(target: str) -> str:
+    """The last command that make would run for a target; of the ablations only one table."""
+    assert "ABLATIONS ?= --all\n" in (ROOT / "Makefile").read_text()
     listed = subprocess.run(
-        ["make", "--no-print-directory", "--dry-run", target, *given],
+        ["make", "--no-print-directory", "--dry-run", target, "ABLATIONS=--table=6"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    return listed.stdout.strip().splitlines()[-1]
+    return re.sub(r"^\S*python ", "python ", listed.stdout.strip().splitlines()[-1])
 
 
-def test_library_examples_run(folder, capsys):
-    localizing, solving = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+def _shortened(line: str) -> str:
+    """The line with flags that leave little to do."""
+
+    def shorten(match: re.Match) -> str:
+        name = COMMAND_OF.get(match[2], match[2])
+        return f"{match[0]} {SHORT.get(name, '')}".strip()
+
+    return re.sub(r"(python -m experiments\.|case-jax )(\w+)(?: --[^\s;]+)*", shorten, line)
+
+
+def _moved(line: str, folder) -> str:
+    """The line with its data, workdirs and outputs in a folder of the test."""
+    line = re.sub(rf"=({MOVED})(?=[/\s]|$)", rf"={folder}/\1", line)
+    return line.replace("='part-", f"='{folder}/part-").replace(f"{folder}/runs/", f"{folder}/")
+
+
+def _as_command(line: str) -> list[str]:
+    """The module of a command, for `run_here`, and its flags."""
+    program, *words = shlex.split(line)
+    if program == "case-jax":
+        return words
+    _, module, *flags = words
+    name = module.removeprefix("experiments.")
+    return ["experiments.ablations.__main__" if name == "ablations" else COMMAND_OF[name], *flags]
+
+
+def _unrolled(line: str) -> list[str]:
+    """The commands of a loop; another line is one command."""
+    loop = re.fullmatch(r"for i in ([\d ]+); do (.*); done", line)
+    return [loop[2].replace("$i", i) for i in loop[1].split()] if loop else [line]
+
+
+def _run_together(loop: str, environment) -> None:
+    """Runs a loop of commands in the background by the shell, in processes of their own."""
+    loop = loop.replace("python -m", f"{sys.executable} -m")
+    loop = loop.replace("& done; wait", "& done; wait -n && wait -n")  # a failure ends the line
+    ended = subprocess.run(
+        ["bash", "-c", loop], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert ended.returncode == 0, f"{loop}\n{ended.stderr[-2000:]}"
+
+
+def _examples() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+def test_the_example_of_the_solver_runs():
+    (solving,) = [example for example in _examples() if "sinkhorn(" in example]
     names = {}
     exec(solving, names)
     assert names["plan"].shape == (1000, 16)
 
-    if not (folder / "demo").exists():
-        pytest.skip("needs the run of the commands before it")
-    capsys.readouterr()
-    exec(localizing.replace('"runs/', f'"{folder}/').replace('"D/', f'"{folder}/D/'), {})
+
+def test_the_examples_of_training_and_localising_run(folder, capsys):
+    write_dataset(make_synthetic_dataset(0, SyntheticSpec(num_train=6, num_test=2)), folder / "D")
+    (training,) = [example for example in _examples() if "Run.begin" in example]
+    (localizing,) = [example for example in _examples() if "localizer.localize(" in example]
+    training = training.replace('"L"', f'"{folder}/L"').replace('"D"', f'"{folder}/D"')
+    small = "num_snippets=32, hidden_dim=16, num_clusters=4, batch_size=4"
+    for long, short in (("num_snippets=128", small), ("num_steps=400)", "num_steps=2)"), ("=100)", "=2)")):
+        assert training.count(long) == 1
+        training = training.replace(long, short)
+    with jax.numpy_dtype_promotion("standard"):
+        exec(training, {})
+    last, best = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"last \(step 2\): [\d.]+ mAP", last)
+    assert re.fullmatch(r"best \(step 2\): [\d.]+ mAP", best)
+    assert "synthetic_test" in (folder / "L" / "report.html").read_text()
+
+    exec(localizing.replace('"runs/demo"', f'"{folder}/L"').replace('"D/', f'"{folder}/D/'), {})
     printed = capsys.readouterr().out.splitlines()
     assert 1 <= len(printed) <= 5
     assert all(re.fullmatch(r" *[\d.]+ to +[\d.]+ s  -?[\d.]+  Action0\d", line) for line in printed)
 
 
 def test_links_lead_somewhere():
-    for page in PAGES:
+    for page in LINKED:
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            if target.startswith("https://"):
+                continue
             path, _, anchor = target.partition("#")
             there = (page.parent / path).resolve() if path else page
             assert there.exists(), f"{page.name}: {target}"
             headings = re.findall(r"^#+ (.*)$", there.read_text(), flags=re.MULTILINE) if anchor else []
             anchors = [re.sub(r"[^\w\s-]", "", heading.lower()).replace(" ", "-") for heading in headings]
             assert not anchor or anchor in anchors, f"{page.name}: {target}"
+
+
+def test_files_that_are_named_exist():
+    named = r"`((?:case_jax|experiments|benchmarks|tests|docs)/[\w./-]+)`"
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        for path in re.findall(named, page.read_text()):
+            assert (ROOT / path).exists(), f"{page.name}: {path}"
