@@ -1,4 +1,4 @@
-"""Generated features in the size and form of ActivityNet's, written to disk. No real video."""
+"""Writes generated features in the size and form of ActivityNet's to disk. They show no real video."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from case_jax.data.files import write_text_atomically
 __all__ = ["write_activitynet_shape"]
 
 _SECONDS_PER_SNIPPET = 16 / 25
-_NOISE = 4096  # rows of noise that all videos share parts of
+_NOISE = 4096  # rows of noise; every video takes a part of them
 
 
 def write_activitynet_shape(
@@ -26,17 +26,17 @@ def write_activitynet_shape(
 ) -> None:
     """Writes annotations in the official form, and rgb and flow features as float16 .npy files.
 
-    Videos last 5 to 235 s (117 s on average) and have one to three actions of one class, of any length. The
-    features of an action point into its class's direction, in noise.
+    Videos last 5 to 235 s (117 s on average) and have one to three actions of one class, of any length.
+    Features are noise; during an action the direction of its class is added to them.
 
     Args:
-        folder: made if needed. What is there already is kept, so an interrupted call can go on.
+        folder: is made if needed. Files that exist are kept, so an interrupted call can be repeated.
         num_train: videos of the subset "training".
         num_test: videos of the subset "validation".
         num_classes: G.
         width: channels of each stream.
-        seed: everything follows from it.
-        progress: wraps the iteration over videos, to show it.
+        seed: determines everything that is generated.
+        progress: wraps the iteration over video numbers, for example to show a bar.
     """
     rng = np.random.default_rng(seed)
     streams = ("rgb", "flow")
@@ -75,7 +75,7 @@ def write_activitynet_shape(
 
 
 def _segments(rng: np.random.Generator, duration: float) -> list[list[float]]:
-    """One to three actions, one after the other."""
+    """One to three actions that do not overlap, as [start, end] in seconds."""
     count = int(rng.choice([1, 2, 3], p=[0.7, 0.2, 0.1]))
     bounds = np.sort(rng.uniform(0, duration, 2 * count)).round(2)
     return bounds.reshape(count, 2).tolist()

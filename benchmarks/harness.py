@@ -1,4 +1,4 @@
-"""What every benchmark shares: timing in turn, the table, and the last line of JSON."""
+"""Parts that benchmarks share: common flags, timing in turn, the table, and the last line of JSON."""
 
 import importlib.util
 import json
@@ -9,11 +9,49 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+from absl import flags
 
 from case_jax.errors import InputError
 from case_jax.report.tables import format_table
 
-__all__ = ["finish", "in_turn", "milliseconds", "require_packages", "seconds_of"]
+__all__ = [
+    "define_repeats",
+    "define_width",
+    "finish",
+    "in_turn",
+    "milliseconds",
+    "peers_from_flags",
+    "require_packages",
+    "seconds_of",
+]
+
+
+def define_repeats(given: flags.FlagValues, default: int) -> None:
+    """The flag --repeats."""
+    flags.DEFINE_integer("repeats", default, "timed runs of each", lower_bound=1, flag_values=given)
+
+
+def define_width(given: flags.FlagValues, default: int = 1024) -> None:
+    """The flag --width."""
+    flags.DEFINE_integer(
+        "width", default, "channels of each of the two streams", lower_bound=1, flag_values=given
+    )
+
+
+def peers_from_flags(given: flags.FlagValues, known: Sequence[str]) -> list[str]:
+    """The peers that --peers names; an empty flag gives none.
+
+    Args:
+        given: the parsed flags.
+        known: every name that the flag may hold.
+
+    Raises:
+        InputError: if the flag holds another name.
+    """
+    peers = [peer for peer in given.peers if peer]
+    if not set(peers) <= set(known):
+        raise InputError(f"--peers: is {','.join(peers)}; expected some of {', '.join(known)}")
+    return peers
 
 
 def in_turn(
@@ -21,12 +59,12 @@ def in_turn(
 ) -> dict[str, float]:
     """Median seconds of each contestant, called one after the other, again and again.
 
-    A shared machine's speed drifts; who runs in turn drifts together, so that ratios hold.
+    The speed of a shared machine drifts. Contestants that run in turn drift together, so their ratios hold.
 
     Args:
-        contestants: name -> function to call; what it returns is waited for.
+        contestants: name -> function to call; the timing waits until its arrays are computed.
         repeats: how often each is timed.
-        warmup: how often each is called before, for compilation.
+        warmup: how often each is called beforehand, so that compilation is not timed.
 
     Returns:
         Name -> median of its seconds.
@@ -42,27 +80,27 @@ def in_turn(
 
 
 def seconds_of(call: Callable[[], Any]) -> float:
-    """Wall seconds of one call, its result waited for."""
+    """Wall-clock seconds of one call, until its arrays are computed."""
     began = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - began
 
 
 def milliseconds(seconds: float) -> str:
-    """Seconds as text in milliseconds, three digits."""
+    """Seconds as text in milliseconds, with three digits."""
     return f"{1000 * seconds:.3g}" if seconds < 1 else f"{1000 * seconds:,.0f}"
 
 
 def require_packages(flag: str, extra: str, **packages: str) -> None:
-    """Refuses peers that are not installed.
+    """Checks that the packages of the peers are installed.
 
     Args:
-        flag: the flag that asked for them.
-        extra: which extra of the project installs them.
+        flag: the flag that asked for the peers.
+        extra: the extra of the project that installs them.
         **packages: peer -> package to import.
 
     Raises:
-        InputError: naming the peer.
+        InputError: if a package is missing; the message names its peer.
     """
     for peer, package in packages.items():
         if importlib.util.find_spec(package) is None:
@@ -80,14 +118,14 @@ def finish(
     peer_s: float | None,
     **more: Any,
 ) -> None:
-    """Prints the table and, last, the JSON line.
+    """Prints the table, and the JSON line last.
 
     Args:
         benchmark: its name.
-        rows: the table, a header first.
+        rows: the table; its first row is the header.
         ours_s: our seconds in the main comparison.
-        peer: with whom; None where nobody was asked.
-        peer_s: its seconds.
+        peer: name of the peer in the main comparison; None without one.
+        peer_s: the peer's seconds.
         **more: further fields of the JSON object.
     """
     print(format_table(rows))

@@ -1,7 +1,7 @@
 """Localisation and mAP as they are commonly written, proposal by proposal: the peer of our numpy stage.
 
-The same rules as ours (REFERENCE: published thresholds, outer-inner scores, published soft-NMS, ActivityNet
-mAP with its documented ties), so that results can be compared as well as times.
+The rules are ours (the published thresholds, outer-inner scores and soft-NMS, and ActivityNet's mAP with its
+documented ties), so that the results can be compared as well as the times.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ __all__ = ["localize_video", "mean_average_precision", "predict"]
 
 
 def predict(videos: list[ScoredVideo], classes: tuple[str, ...], config: CaseConfig) -> dict:
-    """`localize_video` of many videos: {video: [{"label", "score", "segment"}]}."""
+    """Runs `localize_video` on many videos; returns {video: [{"label", "score", "segment"}]}, in seconds."""
     return {
         video.name: [
             {"label": classes[label], "score": score, "segment": [start, end]}
@@ -26,7 +26,7 @@ def predict(videos: list[ScoredVideo], classes: tuple[str, ...], config: CaseCon
 def localize_video(
     fused: np.ndarray, video_scores: np.ndarray, duration: float, config: CaseConfig
 ) -> list[list[float]]:
-    """Detections [class, score, start, end] of one video from (T, G) sequences and (G,) scores."""
+    """Detections [class, score, start, end], in seconds, from (T, G) sequences and (G,) scores of a video."""
     kept = np.flatnonzero(video_scores >= config.class_threshold)
     if not len(kept):
         kept = [int(np.argmax(video_scores))]

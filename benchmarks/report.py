@@ -1,13 +1,14 @@
-"""The report of a run of THUMOS14's size: how long it takes to write, how large it is, how fast it opens.
+"""The report of a run of THUMOS14's size: the time to write it, its size, and the time to open it.
 
 python -m benchmarks.report
 
-Opening is timed in a headless Chromium (extra `test`, and the browser), from the address to the first drawn
-timeline; without one it is left out, and said so. There is no peer.
+Opening is timed in a headless Chromium, from the address to the first drawn timeline. It needs the extra
+`test` and the browser; without them the table says so. There is no peer.
 """
 
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from absl import flags
 
 from benchmarks import harness
 from benchmarks.thumos_shape import scored_videos
+from case_jax.commands import cli
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import Dataset, Split, Video
 from case_jax.data.info import THUMOS14
@@ -24,23 +26,26 @@ from case_jax.evaluation.matching import detected_segments, make_segments
 from case_jax.evaluation.mean_average_precision import detection_map
 from case_jax.localization.detect import localize_video
 from case_jax.method.scores import VideoScores
-from case_jax.report.page import write_report
+from case_jax.report.page import write_page
 from case_jax.runs.settings import RunSettings
 from case_jax.runs.workdir import Workdir
-from experiments import cli
 
-flags.DEFINE_integer("repeats", 5, "timed runs of each", lower_bound=1)
-flags.DEFINE_integer("num_videos", 210, "videos", lower_bound=1)
-FLAGS = flags.FLAGS
 TIOU = tuple(np.arange(1, 8) / 10)
 
 
-def main() -> None:
+def define_flags(given: flags.FlagValues) -> None:
+    """The flags of this benchmark."""
+    harness.define_repeats(given, 5)
+    flags.DEFINE_integer("num_videos", 210, "videos", lower_bound=1, flag_values=given)
+
+
+def main(given: flags.FlagValues) -> None:
+    """Measures and prints."""
     with tempfile.TemporaryDirectory() as folder:
-        write = _writer(Workdir(folder))
-        written = [harness.seconds_of(write) for _ in range(FLAGS.repeats)]
+        write = _writer(Workdir(folder), given.num_videos)
+        written = [harness.seconds_of(write) for _ in range(given.repeats)]
         path = Path(folder) / "report.html"
-        size, opened = path.stat().st_size, _open(path)
+        size, opened = path.stat().st_size, _open(path, given.repeats)
     rows = [
         ["report", "", ""],
         ["written", harness.milliseconds(statistics.median(written)), "ms"],
@@ -53,15 +58,15 @@ def main() -> None:
         ours_s=statistics.median(written),
         peer=None,
         peer_s=None,
-        videos=FLAGS.num_videos,
+        videos=given.num_videos,
         bytes=size,
         open_s=opened,
     )
 
 
-def _writer(workdir: Workdir):
+def _writer(workdir: Workdir, num_videos: int):
     """A function that writes the report of made-up scores into a workdir."""
-    config, scored = CaseConfig(), scored_videos(FLAGS.num_videos)
+    config, scored = CaseConfig(), scored_videos(num_videos)
     rng = np.random.default_rng(0)
     videos = tuple(
         Video(v.name, {"rgb": np.zeros((1, 1), np.float32)}, v.annotations, v.duration) for v in scored
@@ -85,10 +90,10 @@ def _writer(workdir: Workdir):
     found = detected_segments(detections, THUMOS14.classes)
     result = detection_map(make_segments(split.ground_truth()), found, TIOU)
     state = settings.fresh_state()
-    return lambda: write_report(workdir, dataset, state, {"best": result}, scores, detections) and None
+    return lambda: write_page(workdir, dataset, state, {"best": result}, scores, detections) and None
 
 
-def _open(path: Path) -> float | None:
+def _open(path: Path, repeats: int) -> float | None:
     """Median seconds until the page shows a timeline; None without a browser."""
     try:
         from playwright.sync_api import sync_playwright
@@ -100,7 +105,7 @@ def _open(path: Path) -> float | None:
     times = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        for _ in range(FLAGS.repeats):
+        for _ in range(repeats):
             page = browser.new_page()
             began = time.perf_counter()
             page.goto(path.as_uri())
@@ -112,4 +117,4 @@ def _open(path: Path) -> float | None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(sys.modules[__name__])

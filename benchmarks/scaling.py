@@ -1,13 +1,14 @@
-"""How cost grows: with snippets N and clusters K (solver), T and devices (a step), and videos (evaluation).
+"""How the cost grows with N and K (solver), with T and devices (a step), and with videos (evaluation).
 
 python -m benchmarks.scaling
 
-The peer is a straight line: the smallest size of a sweep, multiplied. A ratio below 1 is better than linear.
-For devices, which are virtual on a CPU (they share its cores), the line is the time of one device: with
-real devices the ratio should fall with their number, with virtual ones it shows what dividing costs.
+The peer is a straight line through the time of the smallest size in a sweep. A ratio below 1 is better than
+linear. For devices, the line is the time of one device. With real devices the ratio should fall as their
+number grows. A CPU's devices are virtual and share its cores: there the ratio shows the cost of dividing.
 """
 
 import functools
+import sys
 
 import jax
 import numpy as np
@@ -16,31 +17,41 @@ from absl import flags
 from benchmarks import harness
 from benchmarks.thumos_shape import scored_videos
 from case_jax import sinkhorn
+from case_jax.commands import cli
 from case_jax.config import CaseConfig
 from case_jax.data.packed import pack
 from case_jax.localization.detect import localize_videos
-from case_jax.training.loop import TrainingSet, parallel, train_chunk
+from case_jax.training import parallel
+from case_jax.training.feeding import TrainingSet, train_chunk
 from case_jax.training.state import create_train_state
-from experiments import cli
 
-flags.DEFINE_integer("repeats", 5, "timed runs of each", lower_bound=1)
-flags.DEFINE_string("rows", "10000,100000,1000000", "N of the solver")
-flags.DEFINE_string("columns", "8,16,32,64", "K of the solver")
-flags.DEFINE_string("snippets", "94,188,375,750", "T of a step")
-flags.DEFINE_string("videos", "25,50,100,200", "test videos of the numpy stage")
-flags.DEFINE_string("devices", "1,2,4,8", "devices of a step; those that there are")
-flags.DEFINE_integer("width", 256, "channels of each of the two streams in a step", lower_bound=1)
-FLAGS = flags.FLAGS
 _SOLVER_COLUMNS, _SOLVER_ROWS = 16, 12_000
 
 
-def main() -> None:
+def define_flags(given: flags.FlagValues) -> None:
+    """The flags of this benchmark."""
+    harness.define_repeats(given, 5)
+    for name, sizes, help_text in (
+        ("rows", "10000,100000,1000000", "N of the solver"),
+        ("columns", "8,16,32,64", "K of the solver"),
+        ("snippets", "94,188,375,750", "T of a step"),
+        ("videos", "25,50,100,200", "test videos of the numpy stage"),
+        ("devices", "1,2,4,8", "devices of a step; numbers above those present are left out"),
+    ):
+        flags.DEFINE_string(name, sizes, help_text, flag_values=given)
+    harness.define_width(given, 256)
+
+
+def main(given: flags.FlagValues) -> None:
+    """Measures and prints."""
+    sweep = functools.partial(_sweep, given)
+    present = jax.device_count()
     sweeps = {
-        "N": _sweep("rows", lambda n: _solver(n, _SOLVER_COLUMNS)),
-        "K": _sweep("columns", lambda k: _solver(_SOLVER_ROWS, k)),
-        "T": _sweep("snippets", lambda t: _step(t, 1)),
-        "videos": _sweep("videos", _numpy_stage),
-        "devices": _sweep("devices", lambda n: _step(188, n), constant=True, at_most=jax.device_count()),
+        "N": sweep("rows", lambda n: _solver(n, _SOLVER_COLUMNS)),
+        "K": sweep("columns", lambda k: _solver(_SOLVER_ROWS, k)),
+        "T": sweep("snippets", lambda t: _step(t, 1, given.width)),
+        "videos": sweep("videos", _numpy_stage),
+        "devices": sweep("devices", lambda n: _step(188, n, given.width), constant=True, at_most=present),
     }
     rows = [["sweep", "size", "ms", "straight line, ms", "ratio"]]
     for name, points in sweeps.items():
@@ -58,10 +69,12 @@ def main() -> None:
     )
 
 
-def _sweep(flag: str, make, *, constant: bool = False, at_most: float = float("inf")) -> list[dict]:
-    """Times of `make(size)` for the sizes of a flag, beside the straight line (or the first one's time)."""
-    sizes = [int(n) for n in cli.parse_numbers(flag, FLAGS[flag].value) if n <= at_most]
-    seconds = harness.in_turn({size: make(size) for size in sizes}, repeats=FLAGS.repeats)
+def _sweep(
+    given: flags.FlagValues, flag: str, make, *, constant: bool = False, at_most: float = float("inf")
+) -> list[dict]:
+    """Times of `make(size)` for the sizes of a flag, beside the straight line (``constant``: a level one)."""
+    sizes = [int(n) for n in cli.parse_numbers(flag, given[flag].value) if n <= at_most]
+    seconds = harness.in_turn({size: make(size) for size in sizes}, repeats=given.repeats)
     first = sizes[0]
     return [
         {"size": n, "seconds": seconds[n], "line": seconds[first] * (1 if constant else n / first)}
@@ -75,10 +88,10 @@ def _solver(num_rows: int, num_columns: int):
     return lambda: solve(logits)
 
 
-def _step(num_snippets: int, num_devices: int):
+def _step(num_snippets: int, num_devices: int, width: int):
     config = CaseConfig(num_snippets=num_snippets, batch_size=8)
     rng = np.random.default_rng(0)
-    widths = {"rgb": FLAGS.width, "flow": FLAGS.width}
+    widths = {"rgb": width, "flow": width}
     videos = [
         {n: rng.standard_normal((num_snippets, w), np.float32) for n, w in widths.items()} for _ in range(8)
     ]
@@ -98,4 +111,4 @@ def _numpy_stage(num_videos: int):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(sys.modules[__name__])

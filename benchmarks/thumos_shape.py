@@ -1,4 +1,4 @@
-"""Generated data of THUMOS14's shape: numbers and lengths of videos, classes, instances. No real video."""
+"""Generated data in THUMOS14's shape: numbers and lengths of videos, classes, instances. No real video."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,12 +11,12 @@ from case_jax.data.packed import PackedFeatures, allocate_rows, first_rows
 
 __all__ = ["ScoredVideo", "make_dataset", "scored_videos"]
 
-# Seconds: the median video has about 2.5 minutes, some have a quarter of an hour.
+# Durations in seconds: the median video lasts about 2.5 minutes, some a quarter of an hour.
 _MEDIAN, _SPREAD, _SHORTEST, _LONGEST = 155.0, 0.75, 10.0, 1_700.0
 
 
 class ScoredVideo(NamedTuple):
-    """What the network would say about a video, and what is true."""
+    """Made-up outputs of the network for one video, and its true actions."""
 
     name: str
     fused: np.ndarray  # (T, G)
@@ -28,13 +28,13 @@ class ScoredVideo(NamedTuple):
 def make_dataset(
     *, num_train: int = 200, num_test: int = 210, width: int = 1024, num_snippets: int | None = None
 ) -> Dataset:
-    """Random features with real lengths and annotations of the right density; everything from seed 0.
+    """Random features with realistic lengths and density of annotations, generated from seed 0.
 
     Args:
         num_train: training videos.
         num_test: test videos.
         width: channels of each of the two streams.
-        num_snippets: snippets of every video, instead of real lengths.
+        num_snippets: snippets of every video, instead of drawn lengths.
     """
     rng = np.random.default_rng(0)
 
@@ -49,7 +49,7 @@ def make_dataset(
         rows = {}
         for stream in THUMOS14.streams:
             rows[stream] = allocate_rows(int(lengths.sum()), width, np.dtype(np.float32))
-            for begin in range(0, len(rows[stream]), 4096):  # in parts: memory holds little else
+            for begin in range(0, len(rows[stream]), 4096):  # parts need little memory
                 part = rows[stream][begin : begin + 4096]
                 part[:] = rng.standard_normal(part.shape, np.float32)
             rows[stream].flags.writeable = False
@@ -88,7 +88,7 @@ def _scored(rng, num_videos: int, num_snippets: int) -> Iterator[ScoredVideo]:
 
 
 def _annotate(rng) -> tuple[float, tuple[Annotation, ...]]:
-    """A duration in seconds, and about one instance of 4 seconds in 13."""
+    """A duration in seconds, and annotations: about one instance of 4 seconds in every 13 seconds."""
     seconds = float(np.clip(_MEDIAN * np.exp(_SPREAD * rng.standard_normal()), _SHORTEST, _LONGEST))
     label = str(rng.choice(THUMOS14.classes))
     annotations, position = [], rng.exponential(6.0)

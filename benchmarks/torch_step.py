@@ -37,8 +37,8 @@ class TorchCase:
     Args:
         widths: channels of each stream.
         num_classes: G.
-        config: hyper-parameters; with all of CASE's components, the published rank prior.
-        compiled: whether forward, labels and losses go through torch.compile.
+        config: hyper-parameters. All of CASE's components and the prior with true ranks are used.
+        compiled: whether forward pass, labels and losses go through torch.compile.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class TorchCase:
         return loss.item()
 
     def forward(self, features: torch.Tensor) -> list:
-        """What each stream says."""
+        """The outputs of each stream's network; see `_Stream.forward`."""
         return [net(part) for net, part in zip(self.streams, features.split(self.widths, dim=1))]
 
     def score(self, features: torch.Tensor) -> tuple:
-        """Clustering-assisted testing: (B, sum of D, T) features to fused and video scores."""
+        """Clustering-assisted testing: (B, sum of D, T) features to (B, T, G) and (B, G) scores."""
         outputs = self.forward(features)
         fused = _mean(cas.softmax(-1) for cas, _, _, _ in outputs)
         foreground = [out[1] for out in outputs]
