@@ -38,7 +38,7 @@ def draw(length, num_snippets, seed=0):
     return np.asarray(draw_each(keys, jnp.full(4096, length), num_snippets))
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)  # each compiles
 @given(num_snippets=st.integers(1, 800), lengths=LENGTHS)
 def test_uniform_is_the_floor_in_exact_integers(num_snippets, lengths):
     found = jax.jit(jax.vmap(lambda n: uniform_indices(n, num_snippets)))(jnp.array(lengths))
@@ -54,7 +54,7 @@ def test_uniform_for_every_length(num_snippets):
     np.testing.assert_array_equal(found, lengths[:, None] * np.arange(num_snippets) // num_snippets)
 
 
-@pytest.mark.parametrize("num_snippets", [4, 8, 30, 750])
+@pytest.mark.parametrize("num_snippets", [4, 30, 750])
 def test_stratified_stays_inside_its_strata_for_every_length(num_snippets):
     lengths = np.arange(1, 4097)
     keys = jax.random.split(jax.random.key(1), lengths.size)
@@ -68,7 +68,7 @@ def test_stratified_stays_inside_its_strata_for_every_length(num_snippets):
 
 @pytest.mark.parametrize(
     "length, num_snippets",
-    [(1, 4), (3, 4), (10, 4), (5, 8), (15, 8), (64, 8), (100, 30), (749, 750), (3000, 750)],
+    [(1, 4), (3, 4), (5, 4), (10, 4), (15, 4), (64, 4), (100, 30), (749, 750), (3000, 750)],
 )
 def test_stratified_draws_every_snippet_of_a_stratum_alike(length, num_snippets):
     found = draw(length, num_snippets)
@@ -138,7 +138,7 @@ def test_an_epoch_is_a_permutation_without_its_incomplete_batch():
     assert epoch.max() == VIDEOS - 1
     assert all(len(set(row)) == steps_per_epoch * BATCH for row in epoch.tolist())
     assert len({tuple(row) for row in epoch.tolist()}) == epochs
-    # Who is left out changes: every video is seen in about 8 of 11 epochs (six sigma).
+    # The videos left out change: every video is seen in about 8 of 11 epochs (six sigma).
     seen = np.bincount(epoch.ravel(), minlength=VIDEOS) / epochs
     assert np.all(np.abs(seen - 8 / 11) < 6 * np.sqrt(8 / 11 * 3 / 11 / epochs))
 

@@ -1,6 +1,6 @@
-"""Kills, bad inputs and fuzzing."""
+"""Kills, damaged workdirs and fuzzing."""
 
 import pytest
 
-# Where these two assert, failures show what they compared.
-pytest.register_assert_rewrite("tests.faults.readers", "tests.faults.refusals")
+# So that failures of assertions in this module show what they compared.
+pytest.register_assert_rewrite("tests.faults.readers")

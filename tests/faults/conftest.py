@@ -1,37 +1,34 @@
 """Fixtures of the tests of faults."""
 
 import pickle
+from typing import NamedTuple
 
-import jax.numpy as jnp
 import pytest
 
-from case_jax.config import CaseConfig
-from case_jax.data.info import DatasetInfo
-from case_jax.runs.checkpoints import CheckpointStore
-from case_jax.runs.settings import RunSettings
+from case_jax.data.thumos import write_dataset
 from case_jax.runs.workdir import Workdir
-from tests.faults.refusals import Trap
+from tests.helpers.commands import run_process
+from tests.helpers.files import Trap
+from tests.helpers.runs import make_dataset
 
-SETTINGS = RunSettings(
-    CaseConfig(num_snippets=8, hidden_dim=4, num_clusters=2, batch_size=2),
-    DatasetInfo(classes=("Jump", "Run")),
-    {"rgb": 3, "flow": 3},
-    seed=0,
-    eval_every=1,
-    tiou=(0.5,),
-)
+
+class Trained(NamedTuple):
+    """A finished run of 420 steps, evaluated every 14: it takes seconds, so that signals find it training."""
+
+    flags: list[str]  # all but --workdir
+    workdir: Workdir
 
 
 @pytest.fixture(scope="session")
-def workdir(tmp_path_factory):
-    """Of an untrained run; read only."""
-    workdir = Workdir(tmp_path_factory.mktemp("run") / "W")
-    workdir.begin(SETTINGS)
-    with CheckpointStore(workdir.checkpoints) as store:
-        store.save(SETTINGS.fresh_state().replace(step=jnp.int32(2)), average=0.5)
-    workdir.write_metrics([{"step": 2, "losses": {"loss": 1.0}, "tiou": [0.5], "map": [0.5], "average": 0.5}])
-    workdir.write_history([{"step": 1, "metrics": {"loss": 2.0}}, {"step": 2, "metrics": {"loss": 1.0}}])
-    return workdir
+def trained_process(tmp_path_factory, environment) -> Trained:
+    """Read only, and trained by a process, since the devices of this session are others."""
+    data, workdir = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("trained") / "W"
+    write_dataset(make_dataset(), data)
+    flags = [f"--data_dir={data}", "--num_steps=420", "--eval_every=14", "--noreport"]
+    flags += ["--num_snippets=32", "--hidden_dim=16", "--num_clusters=4", "--batch_size=4"]
+    ended = run_process("thumos", *flags, f"--workdir={workdir}", environment=environment, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    return Trained(flags, Workdir(workdir))
 
 
 @pytest.fixture

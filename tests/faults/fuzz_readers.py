@@ -2,9 +2,10 @@
 
 python -m tests.faults.fuzz_readers -runs=20000
 
-Guided by coverage if atheris is installed (pip install atheris), with libFuzzer's flags; otherwise by a
-seeded generator, which knows -runs, -seed and -max_total_time (seconds). Either ends after 10 minutes if not
-told otherwise. The exit status is 0 if every file was read as something valid or refused in one line.
+If atheris is installed (pip install atheris), coverage guides the fuzzing, and libFuzzer's flags apply.
+Otherwise a seeded generator makes the files; it knows -runs, -seed and -max_total_time (seconds). Either ends
+after 10 minutes unless told otherwise. The exit status is 0 if every file was read as something valid or
+refused in one line.
 """
 
 import importlib.util
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> None:
             runs = by_chance(Path(folder), runs=runs, seed=seed, limit=limit)
             print(f"atheris is not installed: {runs:,} files by a generator of seed {seed}")
             return
-        child = os.fork()  # libFuzzer ends the process that it runs in
+        child = os.fork()  # libFuzzer ends the process in which it runs
         if not child:
             _by_coverage([f"-{name}={value}" for name, value in options.items()], Path(folder))
         _, status = os.waitpid(child, 0)
@@ -42,16 +43,16 @@ def by_chance(folder: Path, *, runs: int, seed: int, limit: float) -> int:
     """Reads files damaged at random, of all kinds in turn.
 
     Args:
-        folder: an empty one.
-        runs: how many files.
-        seed: of the damage.
+        folder: an empty folder.
+        runs: how many files to read.
+        seed: determines the damage.
         limit: seconds after which to stop.
 
     Returns:
         How many files were read or refused.
 
     Raises:
-        AssertionError: if a reader did what none may do.
+        AssertionError: if a reader broke a rule of `tests.faults.readers`.
     """
     from tests.faults import readers
 
@@ -84,7 +85,7 @@ def _by_coverage(arguments: list[str], folder: Path) -> None:
             kind = readers.EDITS[chosen.ConsumeIntInRange(0, len(readers.EDITS) - 1)]
             begin, end = (chosen.ConsumeProbability() for _ in range(2))
             edits.append((kind, begin, end, chosen.ConsumeIntInRange(0, 65535)))
-        own = chosen.ConsumeBytes(1 << 12)  # what is left, also to splice in
+        own = chosen.ConsumeBytes(1 << 12)  # the remaining bytes, to splice in
         _read(readers, reader, folder, readers.damage(reader.valid[first], edits, own or reader.valid[other]))
 
     atheris.Setup([sys.argv[0], *arguments], read_one)

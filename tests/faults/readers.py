@@ -1,6 +1,7 @@
-"""What the readers are fuzzed with: valid files, ways to damage them, and what a reader may do with them.
+"""Material for fuzzing the readers: valid files, ways to damage them, and rules for what a reader may do.
 
-A reader may return what is valid, or raise InputError with one line that begins with the file's name.
+A reader may return a valid result, or raise InputError with one line that begins with the file's name. It may
+open no other file, run nothing and write nothing.
 """
 
 import contextlib
@@ -9,11 +10,8 @@ import io
 import json
 import math
 import os
-import pickle
 import random
 import sys
-import zipfile
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,101 +19,35 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from case_jax.data.annotations import read_ground_truth, read_intervals
-from case_jax.data.files import MAX_SECONDS, read_names
+from case_jax.data.files import MAX_SECONDS
 from case_jax.data.formats import Source, read_source
-from case_jax.data.info import read_info
+from case_jax.data.info import DatasetInfo, as_fields, read_info
+from case_jax.data.names import read_names
 from case_jax.data.torch_files import read_state_dict
 from case_jax.errors import InputError
 from case_jax.localization.detections import read_predictions
+from tests.helpers.files import npy, torch_file
 
-__all__ = ["EDITS", "READERS", "Outcome", "Reader", "damage", "random_edits", "read", "torch_file"]
+__all__ = ["EDITS", "READERS", "Outcome", "Reader", "damage", "random_edits", "read"]
 
 
 class Reader(NamedTuple):
     """One kind of file that users hand over."""
 
-    name: str  # of the file
+    name: str  # the file's name
     read: Callable[[Path], Any]
-    check: Callable[[Any], None]  # that what was read is valid
-    valid: tuple[bytes, ...]  # files that are read
+    check: Callable[[Any], None]  # asserts that a result is valid
+    valid: tuple[bytes, ...]  # contents of files that can be read
 
 
 class Outcome(NamedTuple):
     """What a reader did with a file."""
 
-    result: Any  # None if it was refused
-    message: str | None  # of the refusal
+    result: Any  # None if the file was refused
+    message: str | None  # the refusal's message; None if the file was read
 
 
 # Valid files
-
-
-def npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
-
-
-def torch_file(named: dict[str, np.ndarray], *, opcodes: bytes = b"", hostile: Any = None) -> bytes:
-    """A state dict in PyTorch's form, made without it.
-
-    Args:
-        named: name -> array of float32.
-        opcodes: of the pickle, run before the rest.
-        hostile: an object that is pickled with the rest.
-    """
-    buffer = io.BytesIO()
-    arrays = {id(array): array for array in named.values()}  # what is there twice is stored once
-    keys = {of: str(key) for key, of in enumerate(arrays)}
-    content = OrderedDict((name, _Tensor(array, keys[id(array)])) for name, array in named.items())
-    if hostile is not None:
-        content["hostile"] = hostile
-    _TensorPickler(buffer, protocol=2).dump(content)
-    text = buffer.getvalue()
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("model/data.pkl", text[:2] + opcodes + text[2:])
-        archive.writestr("model/byteorder", "little")
-        for of, array in arrays.items():
-            archive.writestr(f"model/data/{keys[of]}", array.ravel("K").tobytes())
-    return file.getvalue()
-
-
-class _Global(NamedTuple):
-    """A name of PyTorch's, to be pickled by name."""
-
-    module: str
-    name: str
-
-
-class _Tensor(NamedTuple):
-    array: np.ndarray
-    key: str
-
-
-class _StorageOf(NamedTuple):
-    array: np.ndarray
-    key: str
-
-
-class _TensorPickler(pickle._Pickler):
-    """Pickles arrays as PyTorch pickles tensors, by names of what need not be installed."""
-
-    def save(self, value, save_persistent_id=True):
-        if isinstance(value, _Global):
-            self.write(pickle.GLOBAL + f"{value.module}\n{value.name}\n".encode())
-        elif isinstance(value, _StorageOf):
-            kind = _Global("torch", "FloatStorage")
-            self.save(("storage", kind, value.key, "cpu", value.array.size))
-            self.write(pickle.BINPERSID)
-        elif isinstance(value, _Tensor):
-            array = value.array
-            strides = tuple(step // array.itemsize for step in array.strides)
-            self.save(_Global("torch._utils", "_rebuild_tensor_v2"))
-            self.save((_StorageOf(*value), 0, array.shape, strides, False, OrderedDict()))
-            self.write(pickle.REDUCE)
-        else:
-            super().save(value, save_persistent_id)
 
 
 def _json(content: Any) -> bytes:
@@ -132,16 +64,10 @@ _FEATURES = np.arange(12, dtype=np.float32).reshape(4, 3)
 _ANNOTATION = {"label": "Jump", "segment": [0.5, "2.0"]}
 _TRUTH = {"subset": "test", "duration": 12.5, "annotations": [_ANNOTATION, {**_ANNOTATION, "label": "Läuft"}]}
 _DETECTION = {"label": "Jump", "score": 0.75, "segment": [0, 1.5]}
-_INFO = {
-    "streams": ["rgb"],
-    "frames_per_second": 25,
-    "frames_per_snippet": 16.0,
-    "classes": ["Jump", "Run"],
-    "subsets": {"train": "a", "test": "b"},
-}
+_INFO = as_fields(DatasetInfo(("Jump", "Run"), ("rgb",), 25, 16.0, train_subset="a"), "thumos14")
 
 
-# What is valid
+# Valid results
 
 
 def _check_features(features: np.ndarray) -> None:
@@ -220,7 +146,7 @@ def _check_state_dict(state_dict: dict) -> None:
         assert type(name) is str
         assert isinstance(array, np.ndarray)
         assert array.dtype.kind in "fiV"  # bfloat16 is V to numpy
-        array.copy()  # all of it can be reached
+        array.copy()  # touches all of its memory
 
 
 _UTF8 = "Rübe\r\nvideo_test_0000001\n\nc 1\n".encode()
@@ -270,18 +196,18 @@ READERS = {
 # Damage
 
 EDITS = ("flip", "set", "truncate", "delete", "repeat", "splice", "insert")
-# What is hard to find by chance.
+# Bytes that random damage hardly ever makes.
 TOKENS = (
     *(b"NaN", b"-Infinity", b"1e999", b"1e308", b"-1", b"9" * 5000, b"null", b"{}", b"[]", b'""', b"true"),
     *(b'"\\ud800"', b'"\\u0000"', b"[" * 2000, b'{"a":' * 2000, b"../", b"/etc/passwd", b"\0", b"\r", b","),
     *(b"\xff\xfe", b"\xef\xbb\xbf", "\u2028".encode(), b"|O", b">f8", b"True", b"10000000000"),
     *(b"r\xff\xff\xff\x7f", b"cos\nsystem\n", b"b", b"R", b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7f", b"."),
 )
-Edit = tuple[str, float, float, int]  # its kind, where from and to in [0, 1], and a choice
+Edit = tuple[str, float, float, int]  # kind, begin and end as shares of the content, and a choice
 
 
 def damage(content: bytes, edits: list[Edit], other: bytes) -> bytes:
-    """Some bytes after some edits; ``other`` is what parts are spliced in from."""
+    """The content after some edits; parts of ``other`` are spliced in."""
     for kind, first, second, choice in edits:
         begin, end = sorted(int(place * len(content)) for place in (first, second))
         before, part, after = content[:begin], content[begin:end], content[end:]
@@ -310,14 +236,14 @@ def random_edits(rng: random.Random) -> list[Edit]:
     ]
 
 
-# Reading under watch
+# Reading while being watched
 
 
 def read(reader: Reader, folder: Path, content: bytes) -> Outcome:
-    """Reads a file of a folder that holds nothing else.
+    """Writes a file to an empty folder and reads it.
 
     Raises:
-        AssertionError: if the reader did what none may do.
+        AssertionError: if the reader broke a rule.
     """
     path = folder / reader.name
     path.write_bytes(content)
@@ -342,15 +268,15 @@ _watching: tuple[str, list[str]] | None = None
 _hooked = False
 _FORBIDDEN = ("os.", "pickle.", "shutil.", "socket.", "subprocess.", "tempfile.")
 _HARMLESS = ("os.listdir", "os.scandir")
-_PYTHON = (sys.prefix, sys.base_prefix, "<frozen ")  # whose modules may be imported when they are needed
+_PYTHON = (sys.prefix, sys.base_prefix, "<frozen ")  # places whose modules may be imported
 
 
 @contextlib.contextmanager
 def _watched(folder: Path) -> Iterator[list[str]]:
-    """What is opened outside of a folder, or run, while the context lasts."""
+    """Lists what is opened outside of a folder, or run, while the context lasts."""
     global _watching, _hooked
     if not _hooked:
-        sys.addaudithook(_audit)  # there is no way to take it back
+        sys.addaudithook(_audit)  # a hook cannot be removed
         _hooked = True
     reached: list[str] = []
     _watching = str(folder), reached

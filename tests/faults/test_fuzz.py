@@ -1,6 +1,5 @@
-"""Readers of damaged files return what is valid or raise InputError, and reach for nothing but the file."""
+"""Readers of damaged files return a valid result or raise InputError, and open nothing but the file."""
 
-import io
 import json
 import os
 import pickle
@@ -17,9 +16,9 @@ from hypothesis import strategies as st
 from case_jax.data.annotations import AnnotatedVideo
 from case_jax.data.dataset import Annotation
 from tests.conftest import ROOT
-from tests.faults import readers
 from tests.faults.fuzz_readers import by_chance
-from tests.faults.readers import EDITS, READERS, Reader, damage, read, torch_file
+from tests.faults.readers import EDITS, READERS, Reader, damage, read
+from tests.helpers.files import npy, torch_file
 
 pytestmark = pytest.mark.faults
 
@@ -27,7 +26,7 @@ BUDGETS = [pytest.param(40, id="some"), pytest.param(1000, marks=pytest.mark.slo
 
 
 def examine(strategy, examples, check):
-    """Checks that many examples of a strategy; the same ones each time, if they are few."""
+    """Checks this many examples of a strategy; a few examples are the same each time."""
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
     limits = settings(
         max_examples=examples,
@@ -63,7 +62,7 @@ def test_damaged_files(name, examples, tmp_path):
     examine(damaged(reader), examples, lambda content: read(reader, tmp_path, content))
 
 
-# JSON of which a part is anything
+# JSON documents with a part replaced by anything
 
 TEXT = st.text(max_size=6) | st.sampled_from(["\ud800", "\0", "..", "a/b", "NaN", "1e999", "-1", "0x1"])
 LEAF = st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.sampled_from([10**400, -(10**18)])
@@ -77,7 +76,7 @@ DOCUMENTS = {
 
 
 def places(document, place=()):
-    """Where something can be replaced: the keys that lead there."""
+    """The keys that lead to each place in a document."""
     yield place
     if isinstance(document, dict | list):
         keys = document if isinstance(document, dict) else range(len(document))
@@ -104,11 +103,11 @@ def odd_json(draw, name):
 
 @pytest.mark.parametrize("examples", BUDGETS)
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_json_of_which_a_part_is_anything(name, examples, tmp_path):
+def test_json_with_a_part_replaced_by_anything(name, examples, tmp_path):
     examine(odd_json(name), examples, lambda content: read(READERS[name], tmp_path, content))
 
 
-# .npy files whose headers say anything
+# .npy files with any header
 
 DIMENSION = st.integers(-2, 6) | st.sampled_from([2**31, 2**62, 2**64, 10**30, True, None, 1.5, "3"])
 HEADER = st.fixed_dictionaries(
@@ -134,11 +133,11 @@ def odd_npy(draw):
 
 
 @pytest.mark.parametrize("examples", BUDGETS)
-def test_npy_files_whose_headers_say_anything(examples, tmp_path):
+def test_npy_files_with_any_header(examples, tmp_path):
     examine(odd_npy(), examples, lambda content: read(READERS["npy"], tmp_path, content))
 
 
-# State dicts whose pickles do anything
+# State dicts whose pickles run any opcodes
 
 GLOBALS = [
     f"c{name}\n".encode()
@@ -167,19 +166,19 @@ OPCODE = (
 
 
 @pytest.mark.parametrize("examples", BUDGETS)
-def test_state_dicts_whose_pickles_do_anything(examples, tmp_path):
+def test_state_dicts_whose_pickles_run_any_opcodes(examples, tmp_path):
     reader = READERS["state_dict"]
 
     def check(opcodes):
         read(reader, tmp_path, torch_file({"a": np.ones((2, 2), np.float32)}, opcodes=b"".join(opcodes)))
 
     examine(st.lists(OPCODE, max_size=8), examples, check)
-    # Whatever they did to what they were given, the next file is read as ever.
+    # They leave no trace: the next file is read as ever.
     for content in reader.valid:
         assert read(reader, tmp_path, content).message is None
 
 
-# What is valid is read as it was written
+# Valid files are read as they were written
 
 
 @pytest.mark.parametrize("examples", BUDGETS)
@@ -195,9 +194,7 @@ def test_any_real_numbers_are_read_as_they_are(examples, tmp_path):
         with np.errstate(over="ignore"):
             expected = array.astype(np.float32)
         assume(np.isfinite(expected).all())
-        buffer = io.BytesIO()
-        np.save(buffer, array)
-        np.testing.assert_array_equal(read(READERS["npy"], tmp_path, buffer.getvalue()).result, expected)
+        np.testing.assert_array_equal(read(READERS["npy"], tmp_path, npy(array)).result, expected)
 
     examine(hnp.arrays(dtypes, shapes), examples, check)
 
@@ -284,7 +281,7 @@ class Hostile:
     ],
     ids=["open", "write", "other exception", "unpickle", "command", "exec", "link"],
 )
-def test_the_watch_sees_what_no_reader_may_do(misbehave, found, tmp_path):
+def test_a_reader_that_breaks_a_rule_is_found(misbehave, found, tmp_path):
     reader = Reader("x", misbehave, lambda result: None, ())
     if found is None:
         with pytest.raises(FileNotFoundError):
@@ -294,14 +291,11 @@ def test_the_watch_sees_what_no_reader_may_do(misbehave, found, tmp_path):
             read(reader, tmp_path, b"")
 
 
-def test_what_is_not_valid_is_found(tmp_path):
-    def lax(path):
-        return np.load(path)
-
-    reader = READERS["npy"]._replace(read=lax)
+def test_an_invalid_result_is_found(tmp_path):
+    reader = READERS["npy"]._replace(read=np.load)  # checks no values
     read(reader, tmp_path, reader.valid[0])
     with pytest.raises(AssertionError):
-        read(reader, tmp_path, readers.npy(np.full((1, 1), np.nan, np.float32)))
+        read(reader, tmp_path, npy(np.full((1, 1), np.nan, np.float32)))
 
 
 @pytest.mark.parametrize("runs", [pytest.param(400, id="some"), pytest.param(40_000, marks=pytest.mark.slow)])

@@ -1,0 +1,6 @@
+"""What several tests share."""
+
+import pytest
+
+# So that failures of assertions in here show what they compared.
+pytest.register_assert_rewrite("tests.helpers")

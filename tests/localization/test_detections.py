@@ -3,7 +3,6 @@ import json
 import numpy as np
 import pytest
 
-from case_jax.errors import InputError
 from case_jax.localization.detections import (
     Detections,
     concatenate,
@@ -12,6 +11,8 @@ from case_jax.localization.detections import (
     to_activitynet,
     write_predictions,
 )
+from tests.helpers.places import PLACES
+from tests.helpers.refusals import assert_refused, bad
 
 CLASSES = ("Jump", "Throw", "Très haut")
 
@@ -66,75 +67,89 @@ def test_an_unknown_label_is_a_key_error():
 
 def test_numbers_written_as_text_are_read(tmp_path):
     path = tmp_path / "result.json"
-    entry = {"label": "Jump", "score": "0.5", "segment": ["1", "2.5"]}
+    entry = {
+        "label": "Jump",
+        "score": "0.5",
+        "segment": ["1", "2.5"],
+        "model": "I3D",
+    }  # more fields are allowed
     path.write_text(json.dumps({"results": {"v": [entry]}}), encoding="utf-8-sig")
     expected = {"label": "Jump", "score": 0.5, "segment": (1.0, 2.5)}
     assert read_predictions(path) == {"v": [expected]}
 
 
-FORM = '; expected {"label": text, "score": number, "segment": [start, end]}'
 GOOD = {"label": "Jump", "score": 0.5, "segment": [1, 2]}
-LONG = "x" * 100
+FORM = '"label" … "score" … "segment"'
 
 
 @pytest.mark.parametrize(
-    "entry, message",
+    "entry, wrong, expected",
     [
-        (GOOD | {"score": None}, 'is {"label": "Jump", "score": null, "segment": [1, 2]}' + FORM),
-        ({"label": "Jump", "segment": [1, 2]}, 'is {"label": "Jump", "segment": [1, 2]}' + FORM),
-        ({"score": 0.5, "segment": [1, 2]}, 'is {"score": 0.5, "segment": [1, 2]}' + FORM),
-        ({"label": "Jump", "score": 0.5}, 'is {"label": "Jump", "score": 0.5}' + FORM),
-        (GOOD | {"segment": [1]}, 'is {"label": "Jump", "score": 0.5, "segment": [1]}' + FORM),
-        (GOOD | {"segment": 1}, 'is {"label": "Jump", "score": 0.5, "segment": 1}' + FORM),
-        (GOOD | {"score": "high"}, 'is {"label": "Jump", "score": "high", "segment": [1, 2]}' + FORM),
-        (7, "is 7" + FORM),
-        ("Jump", 'is "Jump"' + FORM),
-        ([LONG], 'is ["' + "x" * 75 + "..." + FORM),
-        (GOOD | {"label": 3}, "label is 3; expected text"),
-        (
-            GOOD | {"score": float("nan")},
-            "score or segment is not finite (nan, 1.0, 2.0); expected numbers",
-        ),
-        (
-            GOOD | {"segment": [0, float("inf")]},
-            "score or segment is not finite (0.5, 0.0, inf); expected numbers",
-        ),
-        (GOOD | {"segment": [2, 1]}, "segment [2.0, 1.0] ends before it starts; expected start <= end"),
+        bad("no score", {"label": "Jump", "segment": [1, 2]}, '{"label": "Jump", "segment": [1, 2]}', FORM),
+        bad("no label", {"score": 0.5, "segment": [1, 2]}, '{"score": 0.5, "segment": [1, 2]}', FORM),
+        bad("no segment", {"label": "Jump", "score": 0.5}, '{"label": "Jump", "score": 0.5}', FORM),
+        bad("null", None, "null", FORM),
+        bad("a number", 7, "7", FORM),
+        bad("text", "Jump", '"Jump"', FORM),
+        bad("longer than a message", ["x" * 100], '["xxx … x...', FORM),
+        bad("score is null", GOOD | {"score": None}, '"score": null', FORM),
+        bad("score is text", GOOD | {"score": "high"}, '"score": "high"', FORM),
+        bad("score is true", GOOD | {"score": True}, '"score": true', FORM),
+        bad("segment of one", GOOD | {"segment": [1]}, '"segment": [1]', FORM),
+        bad("segment is a number", GOOD | {"segment": 1}, '"segment": 1', FORM),
+        bad("segment is text", GOOD | {"segment": "1-2"}, '"segment": "1-2"', FORM),
+        bad("segment of 1,000", GOOD | {"segment": list(range(1000))}, '"segment": [0, 1, 2 … ...', FORM),
+        bad("label is a number", GOOD | {"label": 3}, "label is 3", "text"),
+        bad("label is null", GOOD | {"label": None}, "label is null", "text"),
+        bad("score NaN", GOOD | {"score": float("nan")}, "finite … (nan, 1.0, 2.0)", "numbers"),
+        bad("score infinite", GOOD | {"score": float("inf")}, "finite … (inf, 1.0, 2.0)", "numbers"),
+        bad("score -inf in text", GOOD | {"score": "-inf"}, "finite … (-inf, 1.0, 2.0)", "numbers"),
+        bad("segment NaN", GOOD | {"segment": [0, float("nan")]}, "finite … (0.5, 0.0, nan)", "numbers"),
+        bad("segment infinite", GOOD | {"segment": [0, float("inf")]}, "finite … (0.5, 0.0, inf)", "numbers"),
+        bad("start after end", GOOD | {"segment": [2, 1]}, "[2.0, 1.0] ends before", "start <= end"),
+        bad("1e308", GOOD | {"segment": [-1e308, 1e308]}, "[-1e+308, 1e+308] … beyond", "seconds"),
     ],
 )
-def test_an_unusable_detection_is_named(tmp_path, entry, message):
+def test_detections_that_cannot_be_used(tmp_path, entry, wrong, expected):
     path = tmp_path / "result.json"
     path.write_text(json.dumps({"results": {"u": [GOOD], "v": [GOOD, entry]}}))
-    with pytest.raises(InputError) as error:
-        read_predictions(path)
-    assert str(error.value) == f"{path}: video 'v', detection 1: {message}"
-
-
-NO_RESULTS = (
-    "has no 'results' object; expected the ActivityNet prediction format "
-    '{"results": {video: [{"label", "score", "segment": [start, end]}]}}'
-)
+    assert_refused(read_predictions, path, f"video 'v', detection 1: … {wrong}", expected)
 
 
 @pytest.mark.parametrize(
-    "content, message",
+    "content, wrong, expected",
     [
-        ("{}", NO_RESULTS),
-        ("[]", NO_RESULTS),
-        ('{"results": [1]}', NO_RESULTS),
-        ('{"results": {"v": {}}}', "video 'v' does not hold a list; expected a list of detections"),
-        (
-            '{"results": ',
-            "is not JSON (line 1, column 13: Expecting value); expected a JSON file",
-        ),
+        bad("an empty object", "{}", "'results'", "ActivityNet prediction"),
+        bad("a list", "[]", "'results'", "ActivityNet prediction"),
+        bad("ground truth", '{"database": {}}', "'results'", "ActivityNet prediction"),
+        bad("results are a list", '{"results": [1]}', "'results'", "ActivityNet prediction"),
+        bad("a video is an object", '{"results": {"v": {}}}', "'v'", "list of detections"),
+        bad("a video twice", '{"results": {"v": [], "w": [], "v": []}}', "'v' twice", "once"),
+        bad("cut", '{"results": ', "not JSON (line 1, column 13", "JSON"),
+        bad("csv", "video,label\nv,Jump\n", "not JSON (line 1, column 1", "JSON"),
     ],
 )
-def test_an_unusable_file_is_named(tmp_path, content, message):
+def test_files_that_cannot_be_used(tmp_path, content, wrong, expected):
     path = tmp_path / "result.json"
     path.write_text(content)
-    with pytest.raises(InputError) as error:
-        read_predictions(path)
-    assert str(error.value) == f"{path}: {message}"
+    assert_refused(read_predictions, path, wrong, expected)
+
+
+@pytest.mark.parametrize("make, reason", PLACES)
+def test_places_of_predictions(make, reason, tmp_path):
+    path = tmp_path / "result.json"
+    make(path)
+    assert_refused(read_predictions, path, reason, "JSON")
+
+
+@pytest.mark.slow
+def test_a_million_detections(tmp_path):
+    count = 1_000_000
+    entries = ", ".join(f'{{"label": "Jump", "score": 0.5, "segment": [{i}, {i}.5]}}' for i in range(count))
+    (tmp_path / "p.json").write_text(f'{{"results": {{"v": [{entries}]}}}}')
+    found = read_predictions(tmp_path / "p.json")["v"]
+    assert len(found) == count
+    assert found[-1] == {"label": "Jump", "score": 0.5, "segment": (count - 1.0, count - 0.5)}
 
 
 def test_real_activitynet_predictions(shared_data):
