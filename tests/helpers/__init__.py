@@ -2,5 +2,5 @@
 
 import pytest
 
-# So that failures of assertions in here show what they compared.
-pytest.register_assert_rewrite("tests.helpers")
+# So that failures of assertions in this module show what they compared.
+pytest.register_assert_rewrite("tests.helpers.refusals")
