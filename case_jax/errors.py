@@ -2,17 +2,17 @@
 
 __all__ = ["InputError"]
 
-_LONGEST = 2000  # characters; what is wrong may quote a file of any size
+_LONGEST = 2000  # characters; a message may quote a file of any size
 
 
 class InputError(ValueError):
-    r"""Something a user handed over (a file, a flag, a value in it) cannot be used.
+    r"""A file, a flag or a value from the user cannot be used.
 
-    The message is one line that names the file or flag, says what is wrong and what was expected.
-    Command lines print it on standard error and exit with status 2; library users may catch it.
+    The message is one line. It names the file or flag, says what is wrong and what was expected. Commands
+    print it on standard error and exit with status 2; library users may catch it.
 
-    Names of files and values in them may hold line breaks and what terminals obey: such characters are
-    escaped, and the middle of a very long message is left out.
+    Names of files and values in them may contain line breaks and control characters, which a terminal would
+    obey. The message escapes them. It leaves out the middle of a very long text.
 
     Example:
         >>> str(InputError("a\nb.npy: no such file; expected features"))
@@ -26,4 +26,5 @@ class InputError(ValueError):
 
 
 def _escaped(character: str) -> str:
+    """The escape sequence of a character that cannot be printed, for example a line break's."""
     return character.encode("unicode_escape", "surrogatepass").decode()

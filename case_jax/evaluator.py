@@ -1,4 +1,8 @@
-"""Whole videos to detections and mAP: the network on the device, then the numpy stage, serial or not."""
+"""Whole videos to detections and mAP: scores on the device, then localisation with numpy.
+
+`score_split`, `detect` and `predict` take videos once. An `Evaluator` takes the same videos again and again,
+as training does, and localises in worker processes.
+"""
 
 import concurrent.futures
 import itertools
@@ -17,7 +21,8 @@ from case_jax.evaluation.matching import detected_segments, make_segments
 from case_jax.evaluation.mean_average_precision import DetectionMap, detection_map
 from case_jax.localization.detect import localize_videos
 from case_jax.localization.detections import Detections, to_activitynet
-from case_jax.method.scores import Foreground, VideoScores, sample_videos, score_sampled
+from case_jax.method.sampled_videos import sample_videos, score_sampled
+from case_jax.method.scores import Foreground, VideoScores
 from case_jax.training.state import TrainState
 
 __all__ = [
@@ -36,12 +41,13 @@ def score_split(
     """Scores videos of any length, each sampled uniformly to T snippets.
 
     Args:
-        state: a trained state; its Q^C of the last step is used.
+        state: a trained state on one device; its Q^C of the last step is used.
         videos: V videos.
-        foreground: as `case_jax.method.scores.score_sampled`.
+        foreground: which foreground probability to fuse; default
+            `case_jax.method.scores.default_foreground`.
 
     Returns:
-        `VideoScores` of numpy arrays with V in place of B.
+        `VideoScores` of float32 numpy arrays, with V in place of B.
     """
     features = pack([v.features for v in videos], state.network.streams, state.config.feature_dtype)
     sampled = sample_videos(features, num_snippets=state.config.num_snippets)
@@ -52,31 +58,40 @@ def detect(state: TrainState, videos: Sequence[Video], info: DatasetInfo) -> dic
     """Detects actions in videos of any length.
 
     Args:
-        state: a trained state.
-        videos: untrimmed videos.
-        info: for the time of a snippet.
+        state: a trained state on one device; the "Proposals" settings of its config are used.
+        videos: untrimmed videos; annotations are not used.
+        info: the data set's streams, and the seconds of a snippet.
 
     Returns:
-        video name -> `Detections`, times in seconds.
+        Video name -> `Detections`, times in seconds.
     """
     with Evaluator(Split("", tuple(videos)), info, state.config) as evaluator:
         return evaluator.detect(state)
 
 
 def predict(state: TrainState, videos: Sequence[Video], info: DatasetInfo) -> dict:
-    """`detect`, as a prediction dictionary in the ActivityNet format."""
+    """`detect`, in the ActivityNet format.
+
+    Args:
+        state: see `detect`.
+        videos: see `detect`.
+        info: the data set's class names and streams, and the seconds of a snippet.
+
+    Returns:
+        Predictions with segments in seconds, see `case_jax.localization.detections.to_activitynet`.
+    """
     return to_activitynet(detect(state, videos, info), info.classes)
 
 
 def evaluate_predictions(
     predictions: Mapping, split: Split, tiou_thresholds: Sequence[float]
 ) -> DetectionMap:
-    """Detection mAP of a prediction dictionary on the annotated videos of a split.
+    """Detection mAP of predictions against the annotations of a split.
 
     Args:
-        predictions: as `predict` returns it.
+        predictions: predictions in the ActivityNet format, as `predict` returns them.
         split: videos with annotations.
-        tiou_thresholds: in (0, 1].
+        tiou_thresholds: M thresholds in (0, 1].
 
     Returns:
         `DetectionMap`.
@@ -88,31 +103,35 @@ def evaluate_predictions(
     )
 
 
-# Videos scored at a time, where their features are on disk.
+# Videos scored at a time if their features stay on disk.
 _VIDEOS_AT_ONCE = 256
 
 
 class Evaluation:
-    """An evaluation under way, from `Evaluator.start`."""
+    """An evaluation that `Evaluator.start` began."""
 
     def __init__(self, evaluator: "Evaluator", parts: list[concurrent.futures.Future]):
         self._evaluator, self._parts = evaluator, parts
 
     def done(self) -> bool:
-        """Whether `detections` would not wait."""
+        """Whether all videos are localised, so that `detections` does not wait."""
         return all(part.done() for part in self._parts)
 
     def detections(self) -> dict[str, Detections]:
-        """Video name -> `Detections`, times in seconds; waits for them."""
+        """Waits until all videos are localised.
+
+        Returns:
+            Video name -> `Detections`, times in seconds.
+        """
         found = [detections for part in self._parts for detections in part.result()]
         return dict(zip(self._evaluator.names, found))
 
 
 class Evaluator:
-    """Evaluates states again and again on the same videos. Use as a context manager.
+    """Evaluates states again and again on the same videos. Use it as a context manager.
 
-    The features stay where they are put (on the device, unless they are left on disk), and the numpy stage
-    runs in worker processes while the caller goes on. Results do not depend on the number of workers.
+    The features are placed once: on the device, or left on disk. Localisation runs in worker processes while
+    the caller goes on. Results do not depend on the number of workers.
     """
 
     def __init__(
@@ -127,18 +146,18 @@ class Evaluator:
         """Prepares the videos and starts the workers.
 
         Args:
-            split: V videos; their annotations are needed for `map_of` only.
-            info: class names, streams and the time of a snippet.
-            config: hyper-parameters; those of the states that will come.
-            num_workers: processes for the numpy stage; 0 runs it in `start`. They are started afresh, so a
-                program must guard its main part with ``if __name__ == "__main__"``.
-            on_device: whether to keep all features on the device.
+            split: V videos; only `map_of` needs their annotations.
+            info: the data set's class names and streams, and the seconds of a snippet.
+            config: hyper-parameters of the states that will be evaluated.
+            num_workers: worker processes that localise; 0 localises in `start`. Workers import the main
+                program, which must therefore guard its main part with ``if __name__ == "__main__"``.
+            on_device: True keeps all features on the device; False reads some videos at a time.
         """
         videos = split.videos
         parts: list[PackedFeatures | Sequence[Mapping[str, np.ndarray]]]
         if on_device:
             parts = [split.pack(info.streams, config.feature_dtype)]
-        else:  # a few at a time, so that memory does not grow with their number
+        else:  # some videos at a time, so that memory does not grow with their number
             features = [video.features for video in videos]
             parts = [features[i : i + _VIDEOS_AT_ONCE] for i in range(0, len(features), _VIDEOS_AT_ONCE)]
         self.names = [video.name for video in videos]
@@ -163,13 +182,13 @@ class Evaluator:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def start(self, state: TrainState) -> Evaluation:
-        """Scores the videos and has their actions localised.
+        """Scores the videos and begins to localise their actions.
 
         Args:
-            state: a trained state on one device; its config's "Proposals" settings are used.
+            state: a trained state on one device; the "Proposals" settings of its config are used.
 
         Returns:
-            `Evaluation`; with workers, its numpy stage goes on in them.
+            `Evaluation`, which goes on in the workers, if there are any.
         """
         parts, begin = [], 0
         for videos in self._parts:
@@ -177,36 +196,49 @@ class Evaluator:
             scores = score_sampled(state, videos)
             parts += self._localize(scores, self._durations[begin:end], state.config)
             begin = end
-            # No more waits for the workers than one round of it, or memory would hold all scores.
+            # At most one round of work waits for the workers; otherwise memory would hold all scores.
             concurrent.futures.wait(parts[: -4 * self._num_workers or None])
         return Evaluation(self, parts)
 
     def score(self, state: TrainState, *, foreground: Foreground | None = None) -> VideoScores:
-        """The first half of `start`, of all V videos at once.
+        """Scores the videos; the first half of `start`, for all V videos at once.
 
         Args:
-            state: as `start`.
-            foreground: as `case_jax.method.scores.score_sampled`.
+            state: a trained state on one device.
+            foreground: which foreground probability to fuse; default
+                `case_jax.method.scores.default_foreground`.
 
         Returns:
-            `VideoScores`, on the device if the features are.
+            `VideoScores` with V in place of B, on the device if the features are.
         """
         parts = [score_sampled(state, videos, foreground=foreground) for videos in self._parts]
         return parts[0] if len(parts) == 1 else jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
     def localize(self, scores: VideoScores, config: CaseConfig) -> Evaluation:
-        """The second half of `start`: proposals and soft-NMS, with the "Proposals" settings of ``config``."""
+        """Begins to localise the actions of scored videos; the second half of `start`.
+
+        Args:
+            scores: scores of all V videos, from `score`.
+            config: hyper-parameters; its "Proposals" settings are used.
+
+        Returns:
+            `Evaluation`, see `start`.
+        """
         return Evaluation(self, self._localize(scores, self._durations, config))
 
     def _localize(
         self, scores: VideoScores, durations: np.ndarray, config: CaseConfig
     ) -> list[concurrent.futures.Future]:
+        """Parts of the videos, in order, each a future list of one `Detections` for each video.
+
+        ``durations`` are seconds.
+        """
         fused, video_scores = np.asarray(scores.fused), np.asarray(scores.video)
         if self._pool is None:
             part: concurrent.futures.Future[list[Detections]] = concurrent.futures.Future()
             part.set_result(localize_videos(fused, video_scores, durations, config))
             return [part]
-        # Some more parts than workers even out that videos differ.
+        # More parts than workers: a part with long videos then keeps no worker idle.
         bounds = np.linspace(0, len(fused), min(len(fused), 4 * self._num_workers) + 1).astype(int)
         return [
             self._pool.submit(
@@ -216,15 +248,22 @@ class Evaluator:
         ]
 
     def detect(self, state: TrainState) -> dict[str, Detections]:
-        """`start`, and waits: video name -> `Detections`, times in seconds."""
+        """Detects the actions in the videos.
+
+        Args:
+            state: see `start`.
+
+        Returns:
+            Video name -> `Detections`, times in seconds.
+        """
         return self.start(state).detections()
 
     def map_of(self, detections: Mapping[str, Detections], tiou_thresholds: Sequence[float]) -> DetectionMap:
         """Detection mAP against the split's annotations.
 
         Args:
-            detections: video name -> `Detections`.
-            tiou_thresholds: in (0, 1].
+            detections: video name -> `Detections`, times in seconds.
+            tiou_thresholds: M thresholds in (0, 1].
 
         Returns:
             `DetectionMap`.
@@ -234,5 +273,5 @@ class Evaluator:
 
 
 def _ignore_interrupts() -> None:
-    """In a worker: Ctrl-C goes to the whole process group, and the main process answers it."""
+    """Makes a worker ignore Ctrl-C, which goes to the whole process group; the main process answers it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -15,7 +15,8 @@ from case_jax.data.packed import DTYPES, allocate_rows
 from case_jax.errors import InputError
 from case_jax.localization.detect import localize_windows
 from case_jax.localization.detections import Detection, Detections
-from case_jax.method.scores import default_foreground, score_window
+from case_jax.method.sampled_videos import score_window
+from case_jax.method.scores import default_foreground
 from case_jax.runs.settings import RunSettings
 from case_jax.runs.workdir import Workdir
 from case_jax.training.state import TrainState

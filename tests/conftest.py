@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("tests.helpers")  # so that their failed assertions show what they compared
+
 # Before jax is imported anywhere.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
@@ -18,24 +20,18 @@ import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# optax's Adam raises a float to its int32 step count, so tests that take optimiser steps cannot be strict.
-TAKES_STEPS = {
-    "test_torch_step",
-    "test_training",
-    "test_parallel",
-    "test_evaluation",
-    "test_workdir",
-    "test_checkpoints",
-    "test_html",
-    "test_runs",
-    "test_figures",
-}
-
 
 @pytest.fixture(autouse=True)
-def strict_dtypes(request):
-    module = request.node.path.stem
-    with jax.numpy_dtype_promotion("standard" if module in TAKES_STEPS else "strict"):
+def strict_dtypes():
+    """No mix of dtypes is promoted silently."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture
+def standard_dtypes(strict_dtypes):
+    """For tests that take steps of the optimiser: optax's Adam raises a float to its int32 step count."""
+    with jax.numpy_dtype_promotion("standard"):
         yield
 
 

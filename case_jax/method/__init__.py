@@ -1,1 +1,1 @@
-"""The method in the paper's order: labels, losses, the objective, the network, and scores at test time."""
+"""The method in the order of the paper: labels, losses, objective, network, and scores at test time."""

@@ -1,6 +1,6 @@
-"""The three pseudo-label rules: Q^A (Sec. 3), Q^S and Q^C (Sec. 4.2). No gradient flows through a label.
+"""The three kinds of pseudo-labels: Q^A (Sec. 3), Q^S and Q^C (Sec. 4.2). No gradient flows through a label.
 
-`extend_foreground` is not the paper's.
+`extend_foreground` is not in the paper.
 """
 
 from typing import Literal
@@ -8,11 +8,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from case_jax.sinkhorn import (
-    SinkhornResult,
-    log_gaussian_rank_prior,
-    sinkhorn_with_error,
-)
+from case_jax.config import PriorRank
+from case_jax.sinkhorn import SinkhornResult, log_gaussian_rank_prior, sinkhorn_with_error
 
 __all__ = ["extend_foreground", "label_clusters", "label_foreground", "label_snippets", "top_k_mask"]
 
@@ -20,12 +17,12 @@ __all__ = ["extend_foreground", "label_clusters", "label_foreground", "label_sni
 def top_k_mask(activations: jax.Array, k: int) -> jax.Array:
     """Marks the k highest activations over time.
 
-    Videos shorter than T repeat snippets, so equal activations are normal: of equal ones the earlier
-    snippet is taken, on every backend.
+    Videos shorter than T repeat snippets, so equal activations are normal. Of equal activations the earlier
+    snippet's is taken, on every backend.
 
     Args:
         activations: (B, T, G) float, for example the calibrated T-CAS.
-        k: how many to mark per video and class, 1 <= k <= T.
+        k: how many snippets to mark per video and class, 1 <= k <= T.
 
     Returns:
         (B, T, G) bool with exactly k true values along the time axis.
@@ -41,8 +38,9 @@ def top_k_mask(activations: jax.Array, k: int) -> jax.Array:
     if not 1 <= k <= activations.shape[1]:
         raise ValueError(f"k must be between 1 and T = {activations.shape[1]}, got {k}")
     activations = jax.lax.stop_gradient(activations)
-    # Which of several equal activations a top-k reports is up to the backend; the k-th value is not.
-    # The barrier keeps XLA from turning "the last of the top-k" into a full sort (4 times slower on CPU).
+    # The k-th highest value is the same on every backend; which of several equal activations `top_k` reports
+    # is not. The barrier keeps XLA from turning "the last of the top-k" into a full sort, 4 times slower on a
+    # CPU.
     over_time = jnp.swapaxes(activations, 1, 2)
     highest, _ = jax.lax.optimization_barrier(jax.lax.top_k(over_time, k))
     kth = highest[..., -1:]
@@ -57,7 +55,7 @@ def label_foreground(selected: jax.Array, video_labels: jax.Array) -> jax.Array:
 
     Args:
         selected: (B, T, G) bool from `top_k_mask`.
-        video_labels: (B, G) multi-hot video labels Y.
+        video_labels: (B, G) float, multi-hot video labels Y.
 
     Returns:
         (B, T) float32 in {0, 1}.
@@ -68,17 +66,17 @@ def label_foreground(selected: jax.Array, video_labels: jax.Array) -> jax.Array:
 def extend_foreground(
     labels: jax.Array, attention: jax.Array, transformed: jax.Array, *, rule: Literal["agreed", "mixed"]
 ) -> jax.Array:
-    """Q^A, and what the clusters know to be foreground besides. Not in the paper.
+    """Q^A, extended by snippets that the clusters find to be foreground. Not in the paper.
 
-    Top-k selection marks the same share of every video, however much of it is action, and every action that
-    it leaves out teaches the attention that this is background. Of these snippets, those are marked, too,
-    that the rule finds to be foreground.
+    Top-k selection marks the same share of every video, however much of it is action. Every action that it
+    misses teaches the attention that this action is background. This function also marks those of the missed
+    snippets that the rule takes for foreground.
 
     Args:
-        labels: (B, T) Q^A in {0, 1}.
-        attention: (B, T) P^A, fused over streams.
-        transformed: (B, T) P^T, the foreground probability of a snippet's clusters.
-        rule: "agreed", both exceed 1/2; "mixed", their mean P^M does.
+        labels: (B, T) float, Q^A in {0, 1}.
+        attention: (B, T) float, P^A, fused over streams.
+        transformed: (B, T) float, P^T, the foreground probability of a snippet's clusters.
+        rule: "agreed", where P^A and P^T both exceed 1/2; "mixed", where their mean P^M does.
 
     Returns:
         (B, T) in {0, 1}, in the dtype of ``labels``.
@@ -104,30 +102,30 @@ def label_snippets(
     foreground: jax.Array,
     cluster_foreground: jax.Array | None,
     *,
-    epsilon: float = 0.5,
-    num_iters: int = 3,
-    sigma: float = 10.0,
-    rank: Literal["true", "permutation"] = "true",
-    transport: bool = True,
-    hard: bool = False,
+    epsilon: float,
+    num_iters: int,
+    sigma: float,
+    rank: PriorRank,
+    transport: bool,
+    hard: bool,
 ) -> SinkhornResult:
     """Cluster pseudo-labels Q^S of snippets: Eqs. (7)-(9) with Eq. (12), or with Eq. (10).
 
-    Clusters get equal shares of the snippets (Eq. 9). With ``cluster_foreground``, snippets of high
-    foreground rank are drawn to foreground clusters by the prior of Eq. (11). The other three labels of
-    Table 4 are there to be compared with.
+    Clusters get equal shares of the snippets (Eq. 9). With ``cluster_foreground``, the prior of Eq. (11)
+    draws snippets of high foreground rank to foreground clusters. ``transport`` and ``hard`` give the labels
+    that Table 4 compares with.
 
     Args:
-        cluster_logits: (N, K) L^S, fused over streams.
-        foreground: (N,) P^A, fused over streams.
-        cluster_foreground: (K,) Q^C[:, 0] of the previous step, or None for Eq. (10), no prior.
+        cluster_logits: (N, K) float, L^S, fused over streams.
+        foreground: (N,) float, P^A, fused over streams.
+        cluster_foreground: (K,) float, Q^C[:, 0] of the previous step, or None for Eq. (10), no prior.
         epsilon: see `case_jax.sinkhorn.sinkhorn`.
         num_iters: see `case_jax.sinkhorn.sinkhorn`.
         sigma: see `case_jax.sinkhorn.gaussian_rank_prior`.
         rank: see `case_jax.sinkhorn.gaussian_rank_prior`.
         transport: False drops the constraint of Eq. (8), and with it transport and prior: the labels are
             the predictions themselves, softmax of L^S.
-        hard: whether to make the labels one-hot; of equal entries the first cluster is taken.
+        hard: whether to make the labels one-hot. Of equal entries the first cluster's is taken.
 
     Returns:
         `SinkhornResult` with the (N, K) float32 plan Q^S.
@@ -137,8 +135,8 @@ def label_snippets(
         result = _with_marginal_error(jax.nn.softmax(scores, axis=-1))
     else:
         if cluster_foreground is not None:
-            # exp(L / epsilon) * prior = exp((L + epsilon * log prior) / epsilon): adding the prior as a log
-            # keeps it exact where a narrow sigma would underflow.
+            # exp(L / epsilon) * prior = exp((L + epsilon * log prior) / epsilon): adding the logarithm of the
+            # prior stays exact where the prior of a narrow sigma would underflow.
             log_prior = log_gaussian_rank_prior(
                 *jax.lax.stop_gradient((foreground, cluster_foreground)), sigma=sigma, rank=rank
             )
@@ -151,23 +149,19 @@ def label_snippets(
 
 
 def _with_marginal_error(labels: jax.Array) -> SinkhornResult:
-    """(N, K) labels that were not transported, and how far they are from equal shares (Eq. 9)."""
+    """(N, K) labels that no transport made, and their distance from equal shares (Eq. 9)."""
     return SinkhornResult(labels, jnp.sum(jnp.abs(labels.mean(axis=0) - 1 / labels.shape[1])))
 
 
 def label_clusters(
-    class_logits: jax.Array,
-    foreground_share: jax.Array | None,
-    *,
-    epsilon: float = 0.5,
-    num_iters: int = 3,
+    class_logits: jax.Array, foreground_share: jax.Array | None, *, epsilon: float, num_iters: int
 ) -> SinkhornResult:
     """Foreground and background pseudo-labels Q^C of clusters: Eqs. (7), (8), (10) with Eq. (13).
 
     Args:
-        class_logits: (K, 2) L^C, fused over streams; column 0 is foreground.
-        foreground_share: () mean of Q^A over the batch, so that beta^C is [share, 1 - share] (Eq. 13; of
-            P^A instead, beyond the paper); or None for equipartition (Eq. 9).
+        class_logits: (K, 2) float, L^C, fused over streams; column 0 is foreground.
+        foreground_share: () float, mean of Q^A (beyond the paper, of P^A) over the batch: beta^C is then
+            [share, 1 - share] (Eq. 13). None gives equal shares (Eq. 9).
         epsilon: see `case_jax.sinkhorn.sinkhorn`.
         num_iters: see `case_jax.sinkhorn.sinkhorn`.
 
@@ -177,11 +171,7 @@ def label_clusters(
     marginal = None
     if foreground_share is not None:
         marginal = jnp.stack([foreground_share, 1 - foreground_share])
-    return jax.lax.stop_gradient(
-        sinkhorn_with_error(
-            class_logits.astype(jnp.float32),
-            column_marginal=marginal,
-            epsilon=epsilon,
-            num_iters=num_iters,
-        )
+    result = sinkhorn_with_error(
+        class_logits.astype(jnp.float32), column_marginal=marginal, epsilon=epsilon, num_iters=num_iters
     )
+    return jax.lax.stop_gradient(result)

@@ -1,4 +1,7 @@
-"""The losses, one function per equation; each takes one stream and returns a scalar."""
+"""The losses, one function for each equation. Each takes the outputs of one stream and returns a scalar.
+
+`case_jax.method.objective` weights and adds them.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -7,26 +10,26 @@ __all__ = [
     "attention_loss",
     "cluster_classification_loss",
     "clustering_loss",
-    "total_loss",
     "video_loss",
 ]
 
-_TINY = 1e-7  # the published code adds it to the bases and the counts of Eq. (2)
+_TINY = 1e-7  # the published code adds this number to the bases and the counts of Eq. (2)
 
 
 def video_loss(cas: jax.Array, selected: jax.Array, video_labels: jax.Array) -> jax.Array:
     """Video classification loss L_V, Eq. (1).
 
-    The T-CAS logits averaged over each class's selected snippets give video logits; cross-entropy of
-    their softmax with the video label scaled to sum 1. Its scale does not depend on the number of classes.
+    The mean of the T-CAS logits over each class's selected snippets gives video logits. The loss is the
+    cross-entropy of their softmax with the video labels, scaled to sum 1. Its scale does not depend on the
+    number of classes.
 
     Args:
-        cas: (B, T, G) T-CAS logits.
-        selected: (B, T, G) bool, the same number of true values k for every video and class.
-        video_labels: (B, G) multi-hot Y, at least one class per video.
+        cas: (B, T, G) float, T-CAS logits.
+        selected: (B, T, G) bool, the same number k of true values for every video and class.
+        video_labels: (B, G) float, multi-hot Y, at least one class per video.
 
     Returns:
-        () mean over videos.
+        () float, mean over videos.
     """
     weights = selected.astype(cas.dtype)
     video_logits = jnp.sum(cas * weights, axis=1) / jnp.sum(weights, axis=1)
@@ -34,16 +37,16 @@ def video_loss(cas: jax.Array, selected: jax.Array, video_labels: jax.Array) -> 
     return _cross_entropy(target, video_logits)
 
 
-def attention_loss(attention: jax.Array, labels: jax.Array, *, gamma: float = 0.7) -> jax.Array:
+def attention_loss(attention: jax.Array, labels: jax.Array, *, gamma: float) -> jax.Array:
     """Generalised binary cross-entropy L_A of the attention, Eq. (2).
 
     Args:
-        attention: (B, T) P^A.
-        labels: (B, T) Q^A in {0, 1}.
-        gamma: noise tolerance in (0, 1); towards 0 it becomes cross-entropy.
+        attention: (B, T) float, P^A.
+        labels: (B, T) float, Q^A in {0, 1}.
+        gamma: noise tolerance in (0, 1); towards 0 the loss becomes the cross-entropy.
 
     Returns:
-        () mean over videos.
+        () float, mean over videos.
     """
 
     def side(label, probability):
@@ -57,11 +60,11 @@ def clustering_loss(cluster_logits: jax.Array, snippet_labels: jax.Array) -> jax
     """Snippet clustering loss L_S, Eq. (3).
 
     Args:
-        cluster_logits: (..., K) L^S of one stream.
-        snippet_labels: (..., K) Q^S, rows sum to 1.
+        cluster_logits: (..., K) float, L^S of one stream.
+        snippet_labels: (..., K) float, Q^S, rows sum to 1.
 
     Returns:
-        () mean over snippets.
+        () float, mean over snippets.
     """
     return _cross_entropy(snippet_labels, cluster_logits)
 
@@ -70,26 +73,13 @@ def cluster_classification_loss(class_logits: jax.Array, labels: jax.Array) -> j
     """Cluster classification loss L_C, Eq. (6).
 
     Args:
-        class_logits: (K, 2) L^C of one stream.
-        labels: (K, 2) Q^C, rows sum to 1.
+        class_logits: (K, 2) float, L^C of one stream.
+        labels: (K, 2) float, Q^C, rows sum to 1.
 
     Returns:
-        () mean over clusters.
+        () float, mean over clusters.
     """
     return _cross_entropy(labels, class_logits)
-
-
-def total_loss(
-    video: jax.Array,
-    attention: jax.Array,
-    clustering: jax.Array | float = 0.0,
-    cluster_classification: jax.Array | float = 0.0,
-    *,
-    lambda_s: float = 1.0,
-    lambda_c: float = 0.3,
-) -> jax.Array:
-    """Overall objective L = (L_V + L_A) + lambda_S L_S + lambda_C L_C, Eq. (14); all scalars."""
-    return video + attention + lambda_s * clustering + lambda_c * cluster_classification
 
 
 def _cross_entropy(target: jax.Array, logits: jax.Array) -> jax.Array:

@@ -1,28 +1,29 @@
-"""Matrix products whose gradients are written so that no operand is ever copied transposed.
+"""Matrix products with gradients that never copy an operand transposed.
 
-Automatic differentiation transposes a product by swapping its operands and transposing the result; on
-12,000 x 512 activations these copies cost a tenth of a training step. Each function here states its own
-backward products instead. Rows are snippets of all videos (N = B * T).
+Automatic differentiation swaps the operands of a product and transposes the result. For activations of
+12,000 x 512 these copies cost a tenth of a training step, so each function here states its own backward
+products. Rows are the snippets of all videos (N = B * T).
+
+The precision says how float32 operands are multiplied; sums are always float32:
+"float32", in full; "tf32", as the backend does by default, which is TF32 on NVIDIA GPUs and full float32 on
+CPUs; "bfloat16", with operands rounded to bfloat16.
 """
 
 import functools
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Precision", "linear", "linear_relu", "weighted_sums"]
+from case_jax.config import CaseConfig, Precision
 
-# How float32 operands are multiplied; sums are float32 always.
-# "float32": in full. "tf32": as the backend does by default, which is TF32 on NVIDIA GPUs and full
-# float32 on CPUs. "bfloat16": operands are rounded to bfloat16.
-Precision = Literal["float32", "tf32", "bfloat16"]
+__all__ = ["linear", "linear_relu", "weighted_sums"]
 
 
 def _product(left, right, left_axis: int, right_axis: int, precision: Precision) -> jax.Array:
     """Contracts one axis of two matrices; the result is in their common dtype, at least float32."""
-    result_dtype = np.result_type(left.dtype, right.dtype, np.float32)  # as numpy, also where jax is strict
+    # numpy's rule for the common dtype, because a strict session of jax refuses to promote.
+    result_dtype = np.result_type(left.dtype, right.dtype, np.float32)
     operand_dtype = jnp.bfloat16 if precision == "bfloat16" else result_dtype
     return jax.lax.dot_general(
         left.astype(operand_dtype),
@@ -35,15 +36,18 @@ def _product(left, right, left_axis: int, right_axis: int, precision: Precision)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def linear(
-    rows: jax.Array, kernel: jax.Array, bias: jax.Array, precision: Precision = "float32"
+    rows: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    precision: Precision = CaseConfig.matmul_precision,
 ) -> jax.Array:
     """``rows @ kernel + bias``.
 
     Args:
-        rows: (N, D), float32 or narrower.
-        kernel: (D, H).
-        bias: (H,).
-        precision: of the product.
+        rows: (N, D) float32 or narrower.
+        kernel: (D, H) float32.
+        bias: (H,) float32.
+        precision: precision of the product and of its gradients (static).
 
     Returns:
         (N, H) float32.
@@ -69,15 +73,18 @@ linear.defvjp(_linear_forward, _linear_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def linear_relu(
-    rows: jax.Array, kernel: jax.Array, bias: jax.Array, precision: Precision = "float32"
+    rows: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    precision: Precision = CaseConfig.matmul_precision,
 ) -> jax.Array:
-    """``relu(rows @ kernel + bias)``; only its result is kept for the gradient, not what ReLU was given.
+    """``relu(rows @ kernel + bias)``. Its gradient needs the result only, so the input of ReLU is not kept.
 
     Args:
-        rows: (N, D), float32 or narrower.
-        kernel: (D, H).
-        bias: (H,).
-        precision: of the product.
+        rows: (N, D) float32 or narrower.
+        kernel: (D, H) float32.
+        bias: (H,) float32.
+        precision: precision of the product and of its gradients (static).
 
     Returns:
         (N, H) float32, >= 0.
@@ -92,7 +99,7 @@ def _linear_relu_forward(rows, kernel, bias, precision):
 
 def _linear_relu_backward(precision, saved, gradient):
     rows, kernel, activation = saved
-    gradient = jnp.where(activation > 0, gradient, 0)  # as relu's: 0 at the kink
+    gradient = jnp.where(activation > 0, gradient, 0)  # 0 at the kink, like that of jax.nn.relu
     return _linear_backward(precision, (rows, kernel), gradient)
 
 
@@ -101,14 +108,14 @@ linear_relu.defvjp(_linear_relu_forward, _linear_relu_backward)
 
 @jax.custom_vjp
 def weighted_sums(weights: jax.Array, rows: jax.Array) -> jax.Array:
-    """``weights.T @ rows`` in full float32; no gradient flows to the weights, which are labels.
+    """``weights.T @ rows`` in full float32. The weights are labels: no gradient flows to them.
 
     Args:
-        weights: (N, M).
-        rows: (N, H).
+        weights: (N, M) float.
+        rows: (N, H) float.
 
     Returns:
-        (M, H) sums over all rows.
+        (M, H) float32, sums over all rows.
     """
     return _product(weights, rows, 0, 0, "float32")
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from case_jax.config import CaseConfig
-from case_jax.method.matmul import Precision, linear, linear_relu, weighted_sums
+from case_jax.config import CaseConfig, Precision
+from case_jax.method.matmul import linear, linear_relu, weighted_sums
 
 __all__ = [
     "CaseNetwork",
@@ -17,49 +17,57 @@ __all__ = [
     "calibrated_cas",
     "class_probabilities",
     "cluster_classification_logits",
-    "count_macs",
-    "count_parameters",
     "mean_over_streams",
     "normalize_prototypes",
     "run_network",
     "weighted_prototypes",
 ]
 
-# Floor of squared norms: a snippet whose ReLUs are all off has embedding 0, and 0 / 0 must stay 0.
+# Floor of squared norms. A snippet whose ReLUs are all off has embedding 0, and its direction must be 0, not
+# NaN.
 _NORM_FLOOR = 1e-24
 
 
 class StreamOutput(NamedTuple):
-    """What one stream says about a batch of B videos of T snippets."""
+    """The outputs of one stream for B videos of T snippets; all float32."""
 
     cas: jax.Array  # (B, T, G) T-CAS logits
     attention: jax.Array  # (B, T) foreground probability P^A
-    embedding: jax.Array | None  # (B, T, H) snippet embeddings E, not normalised; None where dropped
+    embedding: jax.Array | None  # (B, T, H) snippet embeddings E, not normalised; None if dropped
     cluster_logits: jax.Array | None  # (B, T, K) L^S; None without the clustering component
 
 
 class CaseNetwork(nn.Module):
-    """One independent network per stream; nothing is shared between streams.
+    """One network for each stream; the streams share no parameters.
 
     Attributes:
         streams: names of the streams, in order, for example ("rgb", "flow").
         num_classes: G.
         hidden_dim: H, width of both encoders.
-        num_clusters: K, or 0 for the baseline without clustering head.
+        num_clusters: K, or 0 for the baseline without a clustering head.
         cluster_temperature: factor on the cosine that gives the cluster logits L^S.
-        precision: of the matrix products with the layers' kernels.
+        precision: precision of the matrix products with the layers' kernels.
     """
 
     streams: tuple[str, ...]
     num_classes: int
-    hidden_dim: int = 512
-    num_clusters: int = 16
-    cluster_temperature: float = 10.0
-    precision: Precision = "float32"
+    hidden_dim: int = CaseConfig.hidden_dim
+    num_clusters: int = CaseConfig.num_clusters
+    cluster_temperature: float = CaseConfig.cluster_temperature
+    precision: Precision = CaseConfig.matmul_precision
 
     @classmethod
     def from_config(cls, config: CaseConfig, *, streams: tuple[str, ...], num_classes: int) -> "CaseNetwork":
-        """The network that a config describes, for a data set's streams and number of classes."""
+        """The network that a config describes.
+
+        Args:
+            config: hyper-parameters.
+            streams: names of the data set's streams, in order.
+            num_classes: G.
+
+        Returns:
+            `CaseNetwork`.
+        """
         return cls(
             streams=tuple(streams),
             num_classes=num_classes,
@@ -74,7 +82,7 @@ class CaseNetwork(nn.Module):
         """Scores snippets.
 
         Args:
-            features: stream name -> (B, T, D) float features; D may differ between streams.
+            features: stream name -> (B, T, D) float32 or bfloat16; D may differ between streams.
 
         Returns:
             Stream name -> `StreamOutput`, in the order of ``streams``.
@@ -93,6 +101,8 @@ class CaseNetwork(nn.Module):
 
 
 class _StreamNetwork(nn.Module):
+    """The two encoders of a stream, and the heads on them."""
+
     num_classes: int
     hidden_dim: int
     num_clusters: int
@@ -156,43 +166,50 @@ class _Affine(nn.Module):
 def run_network(
     network: CaseNetwork, params: Mapping, features: Mapping[str, jax.Array]
 ) -> dict[str, StreamOutput]:
-    """What the network says with some parameters; pure, the functional form of `CaseNetwork`.
+    """The outputs of a network for given parameters; the functional form of `CaseNetwork`. Pure.
 
     Args:
         network: the network.
         params: its parameters.
-        features: stream name -> (B, T, D).
+        features: stream name -> (B, T, D) float32 or bfloat16.
 
     Returns:
-        Stream name -> `StreamOutput`.
+        Stream name -> `StreamOutput`, in the order of the network's streams.
     """
-    # Flax types `apply` as whatever any module may return.
+    # For Flax the type of `apply` is that of any module's result.
     return cast(dict[str, StreamOutput], network.apply({"params": params}, features))
 
 
 def mean_over_streams(values: Iterable[jax.Array]) -> jax.Array:
-    """The mean of one array per stream."""
+    """The mean of arrays of equal shape, one of each stream."""
     first, *others = values
     return sum(others, start=first) / (1 + len(others))
 
 
 def class_probabilities(outputs: Mapping[str, StreamOutput]) -> jax.Array:
-    """The T-CAS as probabilities: (B, T, G), mean over streams of softmax_G of the logits."""
+    """The T-CAS as probabilities: the mean over streams of the logits' softmax over classes.
+
+    Args:
+        outputs: stream name -> `StreamOutput`.
+
+    Returns:
+        (B, T, G) float32 in [0, 1]; classes sum to 1.
+    """
     return mean_over_streams(jax.nn.softmax(out.cas, axis=-1) for out in outputs.values())
 
 
 def calibrated_cas(outputs: Mapping[str, StreamOutput], *extra_foreground: jax.Array) -> jax.Array:
-    """T-CAS calibrated by foreground probabilities, all with the same weight.
+    """The T-CAS calibrated by foreground probabilities, all with the same weight.
 
     With S streams: (mean over streams of softmax_G(CAS) + sum over streams of P^A + ...) / (S + 1 + ...).
-    Training and the baseline's testing use this; clustering-assisted testing passes each stream's P^T too.
+    Training and the baseline's testing use P^A alone; clustering-assisted testing adds each stream's P^T.
 
     Args:
         outputs: stream name -> `StreamOutput`.
-        *extra_foreground: further (B, T) foreground probabilities.
+        *extra_foreground: (B, T) float, foreground probabilities besides P^A.
 
     Returns:
-        (B, T, G) activations in [0, 1].
+        (B, T, G) float32 activations in [0, 1].
     """
     probability = class_probabilities(outputs)
     foreground = [out.attention for out in outputs.values()] + list(extra_foreground)
@@ -202,14 +219,14 @@ def calibrated_cas(outputs: Mapping[str, StreamOutput], *extra_foreground: jax.A
 def weighted_prototypes(weights: jax.Array, embedding: jax.Array) -> jax.Array:
     """Unit-length weighted means of snippet embeddings, Eq. (4).
 
-    The division by the weights' sum in Eq. (4) does not change a direction, and only directions are used.
+    Eq. (4) divides by the sum of the weights. That does not change a direction, and only directions are used.
 
     Args:
-        weights: (B, T, M) non-negative weights of each snippet for M prototypes; no gradient.
-        embedding: (B, T, H) embeddings E.
+        weights: (B, T, M) float >= 0, weights of each snippet for M prototypes; no gradient.
+        embedding: (B, T, H) float, embeddings E.
 
     Returns:
-        (M, H) prototypes of length 1 (0 where all weights are).
+        (M, H) float32 prototypes of length 1, or 0 if all their weights are 0.
     """
     rows = embedding.reshape(-1, embedding.shape[-1])
     return _unit(weighted_sums(weights.reshape(-1, weights.shape[-1]), rows))
@@ -221,17 +238,18 @@ def cluster_classification_logits(
     """Similarity of clusters to foreground and background, the logits L^C of Eq. (5).
 
     Args:
-        embedding: (B, T, H) embeddings E of one stream; gradients flow through both kinds of prototype.
-        snippet_labels: (B, T, K) Q^S; no gradient.
-        foreground: (B, T) Q^A in {0, 1} (or, beyond the paper, P^A); no gradient.
-        rho: temperature.
+        embedding: (B, T, H) float, embeddings E of one stream; gradients flow through both kinds of
+            prototypes.
+        snippet_labels: (B, T, K) float, Q^S; no gradient.
+        foreground: (B, T) float, Q^A in {0, 1} (beyond the paper, P^A); no gradient.
+        rho: factor on the cosine.
 
     Returns:
-        (K, 2) logits; column 0 is foreground, column 1 background.
+        (K, 2) float32 logits; column 0 is foreground, column 1 background.
     """
     snippet_labels, foreground = jax.lax.stop_gradient((snippet_labels, foreground))
     sides = jnp.stack([foreground, 1 - foreground], axis=-1)
-    # One pass over the embeddings for both kinds of prototype.
+    # One pass over the embeddings for both kinds of prototypes.
     prototypes = weighted_prototypes(jnp.concatenate([snippet_labels, sides], axis=-1), embedding)
     clusters, foreground_background = prototypes[:-2], prototypes[-2:]
     return rho * jnp.matmul(clusters, foreground_background.T, precision=jax.lax.Precision.HIGHEST)
@@ -240,13 +258,13 @@ def cluster_classification_logits(
 def normalize_prototypes(params: Mapping) -> dict:
     """Scales every cluster prototype to length 1, as the published code does before each forward pass.
 
-    The optimiser (its weight decay included) then acts on the normalised prototypes.
+    The optimiser, with its weight decay, then acts on the normalised prototypes.
 
     Args:
         params: parameters of a `CaseNetwork`.
 
     Returns:
-        The same tree with unit-length rows in each ``prototypes``.
+        The same tree, in which the rows of each ``prototypes``, (K, H), have length 1.
     """
     return {
         stream: {name: _unit(value) if name == "prototypes" else value for name, value in layers.items()}
@@ -254,48 +272,8 @@ def normalize_prototypes(params: Mapping) -> dict:
     }
 
 
-def count_parameters(params: Mapping) -> int:
-    """Number of trainable numbers in a parameter tree (arrays or shapes)."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-
-
-def count_macs(network: CaseNetwork, widths: Mapping[str, int], num_snippets: int) -> int:
-    """Multiply-accumulates of one video's forward pass, counted from the traced program.
-
-    Counts matrix products only, as Table 1 does.
-
-    Args:
-        network: the network.
-        widths: stream name -> D.
-        num_snippets: T.
-
-    Returns:
-        Multiply-accumulate operations.
-    """
-    features = {
-        name: jax.ShapeDtypeStruct((1, num_snippets, width), jnp.float32) for name, width in widths.items()
-    }
-    params = jax.eval_shape(network.init, jax.random.key(0), features)
-    return _jaxpr_macs(jax.make_jaxpr(network.apply)(params, features).jaxpr)
-
-
-def _jaxpr_macs(jaxpr) -> int:
-    total = 0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
-            depth = math.prod(left[axis] for axis in contracted)
-            total += math.prod(equation.outvars[0].aval.shape) * depth
-        for value in equation.params.values():
-            inner = getattr(value, "jaxpr", None)  # a closed jaxpr: jit and friends
-            if inner is not None:
-                total += _jaxpr_macs(inner)
-    return total
-
-
 def _uniform_fan_in(inputs: int):
-    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), how the published weights and biases start."""
+    """U(-1/sqrt(inputs), 1/sqrt(inputs)), the published initialisation of weights and biases."""
     bound = 1 / math.sqrt(inputs)
 
     def init(key, shape, dtype=jnp.float32):
@@ -305,14 +283,16 @@ def _uniform_fan_in(inputs: int):
 
 
 def _inverse_norm(vectors: jax.Array) -> jax.Array:
+    """(..., 1) inverse lengths of (..., H) vectors."""
     squared = jnp.sum(jnp.square(vectors), axis=-1, keepdims=True)
     return jax.lax.rsqrt(jnp.maximum(squared, _NORM_FLOOR))
 
 
 def _unit(vectors: jax.Array) -> jax.Array:
+    """(..., H) vectors, scaled to length 1."""
     return vectors * _inverse_norm(vectors)
 
 
 def _unit_constant_norm(vectors: jax.Array) -> jax.Array:
-    """Unit length, but the length is a constant to the gradient (prototypes are normalised in place)."""
+    """`_unit` without gradient through the length, because prototypes are normalised in place."""
     return vectors * jax.lax.stop_gradient(_inverse_norm(vectors))

@@ -12,7 +12,7 @@ import jax
 from case_jax.data.dataset import Dataset
 from case_jax.data.info import DatasetInfo
 from case_jax.evaluator import Evaluation, Evaluator
-from case_jax.method.network import count_macs, count_parameters
+from case_jax.method.cost import count_macs, count_parameters
 from case_jax.runs import interrupted
 from case_jax.runs.checkpoints import CheckpointStore
 from case_jax.runs.hardware import Hardware

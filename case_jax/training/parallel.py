@@ -1,8 +1,8 @@
 """Data parallelism over one axis of devices, on one host or many.
 
-The batch is divided over the devices and the state is on all of them. Nothing in the step changes: the
-selection, Q^A, ranks, Sinkhorn and prototypes see the whole batch, whatever the number of devices, because
-the compiler exchanges what they need.
+The batch is divided over the devices, and every device holds the whole state. The step is the same for any
+number of devices: the compiler makes the devices exchange what they need, so that the selection, Q^A, the
+ranks, Sinkhorn and the prototypes see the whole batch.
 """
 
 from collections.abc import Sequence
@@ -12,23 +12,49 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-__all__ = ["divide_batch", "from_local_batch", "local_copy", "make_mesh", "replicate"]
+__all__ = [
+    "divide_batch",
+    "from_local_batch",
+    "local_copy",
+    "make_mesh",
+    "replicate",
+    "runs_beside_the_host",
+]
 
 _AXIS = "data"
 Tree = TypeVar("Tree")
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of one axis over devices, by default all of all hosts."""
+    """A mesh of one axis over devices.
+
+    Args:
+        devices: the devices; default all devices of all hosts.
+
+    Returns:
+        The mesh.
+    """
     devices = jax.devices() if devices is None else devices
     return Mesh(np.asarray(devices), (_AXIS,), axis_types=(AxisType.Auto,))
 
 
-def replicate(tree: Tree, mesh: Mesh) -> Tree:
-    """Puts a tree of arrays, the same on every host, whole on every device of a mesh.
+def runs_beside_the_host(mesh: Mesh) -> bool:
+    """Whether to give the devices work ahead of time. A CPU would not be faster, and hold more in memory."""
+    return mesh.devices.flat[0].platform != "cpu"
 
-    A host array that is aligned as `case_jax.data.packed.allocate_rows` does may be shared, not copied, by
-    CPU devices: do not write to it afterwards.
+
+def replicate(tree: Tree, mesh: Mesh) -> Tree:
+    """Puts a whole tree of arrays on every device of a mesh.
+
+    CPU devices may share, instead of copy, a host array that `case_jax.data.packed.allocate_rows` aligned: do
+    not write to it afterwards.
+
+    Args:
+        tree: arrays, the same on every host.
+        mesh: the devices.
+
+    Returns:
+        The tree, on every device.
     """
     everywhere = NamedSharding(mesh, PartitionSpec())
 
@@ -43,18 +69,26 @@ def replicate(tree: Tree, mesh: Mesh) -> Tree:
 
 
 def divide_batch(batch: Tree, mesh: Mesh) -> Tree:
-    """Inside jit: divides the leading axis (videos) of every array over the devices."""
+    """Inside jit: divides the leading axis of every array, which is that of the videos, over the devices."""
     return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(_AXIS)))
 
 
 def from_local_batch(batch: Tree, mesh: Mesh) -> Tree:
-    """This host's equal part of a batch, as part of the global one that is divided over all devices."""
+    """The batch of all hosts, divided over all devices.
+
+    Args:
+        batch: this host's part of the batch; the parts of all hosts are equally large.
+        mesh: the devices of all hosts.
+
+    Returns:
+        The tree, with the leading axis of every array as long as the whole batch.
+    """
     divided = NamedSharding(mesh, PartitionSpec(_AXIS))
     return jax.tree.map(lambda part: jax.make_array_from_process_local_data(divided, part), batch)
 
 
 def local_copy(tree: Tree) -> Tree:
-    """A replicated tree's copy on this host's first device, for work that other hosts take no part in."""
+    """The copy of a replicated tree on this host's first device, for work that this host does alone."""
 
     def take(leaf: jax.Array):
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):

@@ -14,19 +14,19 @@ __all__ = ["TrainState", "create_train_state", "make_optimizer", "select_seed", 
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Everything a checkpoint must hold (and, static, what the step needs to know)."""
+    """Everything a checkpoint must hold and, as static fields, what else a step depends on."""
 
     step: jax.Array  # () int32, steps taken
     params: dict  # stream -> layer -> arrays, see `CaseNetwork`
     opt_state: optax.OptState
-    key: jax.Array  # the run's PRNG key; never changes, steps fold themselves in
-    cluster_labels: jax.Array  # (K, 2) Q^C of the last step; 1/K everywhere before the first one
+    key: jax.Array  # the run's PRNG key; it never changes, each step folds its number in
+    cluster_labels: jax.Array  # (K, 2) float32 Q^C of the last step; 1/K everywhere before the first step
     config: CaseConfig = flax.struct.field(pytree_node=False)
     network: CaseNetwork = flax.struct.field(pytree_node=False)
 
 
 def make_optimizer(config: CaseConfig) -> optax.GradientTransformation:
-    """Adam with L2 weight decay added to the gradient (not decoupled), as published."""
+    """Adam with L2 weight decay added to the gradient, not decoupled, as published."""
     return optax.chain(
         optax.add_decayed_weights(config.weight_decay),
         optax.adam(config.learning_rate, b1=0.9, b2=0.999, eps=1e-8),
@@ -40,8 +40,9 @@ def create_train_state(
 
     Args:
         config: hyper-parameters.
-        key: PRNG key of the run: initial parameters, shuffling and snippet sampling follow from it.
-        stream_widths: stream name -> D, in the order of the streams, e.g. {"rgb": 1024, "flow": 1024}.
+        key: PRNG key of the run; it determines initial parameters, shuffling and the sampling of snippets.
+        stream_widths: stream name -> D, in the order of the streams, for example
+            {"rgb": 1024, "flow": 1024}.
         num_classes: G.
 
     Returns:
@@ -63,13 +64,25 @@ def create_train_state(
 
 
 def stack_seeds(states: Sequence[TrainState]) -> TrainState:
-    """States of S seeds as one `TrainState`, every array with a leading axis S, for `fit` to train at once.
+    """The states of S seeds as one `TrainState`, which `fit` trains at once.
 
-    `select_seed` takes one seed's state out of it.
+    Args:
+        states: S states of the same config.
+
+    Returns:
+        `TrainState` whose arrays have a leading axis S. `select_seed` takes one seed's state out of it.
     """
     return jax.tree.map(lambda *arrays: jnp.stack(arrays), *states)
 
 
 def select_seed(states: TrainState, seed: int) -> TrainState:
-    """One seed's state out of those of many seeds."""
+    """One seed's state out of the states of many seeds.
+
+    Args:
+        states: from `stack_seeds`.
+        seed: position of the seed among the stacked ones, from 0.
+
+    Returns:
+        `TrainState` without the leading axis.
+    """
     return jax.tree.map(lambda array: array[seed], states)

@@ -4,13 +4,13 @@ import jax
 import optax
 
 from case_jax.method.network import normalize_prototypes
-from case_jax.method.objective import Batch, joint_loss
+from case_jax.method.objective import Batch, Metrics, joint_loss
 from case_jax.training.state import TrainState, make_optimizer
 
 __all__ = ["train_step"]
 
 
-def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """One step of joint training, Eq. (14). Pure; jit it where it is called.
 
     Args:
@@ -18,15 +18,12 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, j
         batch: "features": stream name -> (B, T, D) float32 or bfloat16; "labels": (B, G) float32 multi-hot.
 
     Returns:
-        The next state, and scalars: the weighted ``loss`` and its unweighted terms ``loss_video``,
-        ``loss_attention``, ``loss_clustering``, ``loss_cluster_classification``; ``foreground_snippets``, the
-        share of snippets that L_A takes for foreground; the ``gradient_norm`` over all parameters, without
-        weight decay; with clustering also the mean entropies ``entropy_snippets`` H(Q^S) and
-        ``entropy_clusters`` H(Q^C) in nats, the ``marginal_error`` of Q^S, and ``foreground_clusters``, the
-        mean of Q^C[:, 0].
+        The next state, and metrics, each a () float32: those of `case_jax.method.objective.METRICS` whose
+        component is on.
 
     Example:
         >>> import jax, jax.numpy as jnp
+        >>> from case_jax import CaseConfig, create_train_state
         >>> config = CaseConfig(num_snippets=16, hidden_dim=8, num_clusters=4)
         >>> state = create_train_state(
         ...     config, jax.random.key(0), stream_widths={"rgb": 5, "flow": 3}, num_classes=2
@@ -50,6 +47,6 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, j
         opt_state=opt_state,
         cluster_labels=cluster_labels,
     )
-    # The norm is infinite where Adam's second moments are, too: weights that would never move again, while
+    # If this norm is infinite, Adam's second moments are, too: these weights would never move again, while
     # every loss stays finite.
     return new_state, {**metrics, "gradient_norm": optax.tree.norm(gradients)}

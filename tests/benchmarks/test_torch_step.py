@@ -10,6 +10,7 @@ from case_jax.training.state import create_train_state
 from case_jax.training.step import train_step
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra 'bench')")
+pytestmark = pytest.mark.usefixtures("standard_dtypes")
 
 CONFIG = CaseConfig(num_snippets=16, batch_size=3, hidden_dim=8, num_clusters=4, sigma=0.3)
 WIDTHS = {"rgb": 6, "flow": 4}

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,10 +7,37 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from case_jax.method import labels as labeling
-from tests import reference
+from case_jax.method.labels import (
+    extend_foreground,
+    label_clusters,
+    label_foreground,
+    label_snippets,
+    top_k_mask,
+)
+from tests.helpers import reference
 
-_top_k_mask = jax.jit(labeling.top_k_mask, static_argnums=1)
+_top_k_mask = jax.jit(top_k_mask, static_argnums=1)
+_extend_foreground = jax.jit(extend_foreground, static_argnames="rule")
+
+
+@functools.partial(jax.jit, static_argnames="num_iters")
+def _label_clusters(logits, share, num_iters=3):
+    return label_clusters(logits, share, epsilon=0.5, num_iters=num_iters)
+
+
+@functools.partial(jax.jit, static_argnames=("num_iters", "transport", "hard"))
+def _label_snippets(logits, foreground, clusters, sigma=10.0, num_iters=3, transport=True, hard=False):
+    return label_snippets(
+        logits,
+        foreground,
+        clusters,
+        epsilon=0.5,
+        num_iters=num_iters,
+        sigma=sigma,
+        rank="true",
+        transport=transport,
+        hard=hard,
+    )
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, -0.0, 0.25]), min_size=12, max_size=12), st.sampled_from([1, 4]))
@@ -23,42 +52,43 @@ def test_top_k_takes_the_earlier_of_equal_activations(values, k):
 
 
 def test_top_k_of_a_constant_sequence_is_its_beginning():
-    mask = labeling.top_k_mask(jnp.ones((2, 9, 3)), 4)
+    mask = top_k_mask(jnp.ones((2, 9, 3)), 4)
     np.testing.assert_array_equal(mask[1, :, 2], [True] * 4 + [False] * 5)
 
 
-def test_top_k_carries_no_gradient_and_vmaps():
+def test_top_k_has_no_gradient_and_maps_over_batches():
     x = jax.random.normal(jax.random.key(0), (3, 2, 8, 4))
-    many = jax.vmap(lambda a: labeling.top_k_mask(a, 3))(x)
-    np.testing.assert_array_equal(many[1], labeling.top_k_mask(x[1], 3))
-    grad = jax.grad(lambda a: jnp.sum(jnp.where(labeling.top_k_mask(a, 3), a, 0.0)))(x[0])
-    np.testing.assert_array_equal(grad, labeling.top_k_mask(x[0], 3).astype(jnp.float32))
+    many = jax.vmap(lambda a: top_k_mask(a, 3))(x)
+    np.testing.assert_array_equal(many[1], top_k_mask(x[1], 3))
+    grad = jax.grad(lambda a: jnp.sum(jnp.where(top_k_mask(a, 3), a, 0.0)))(x[0])
+    np.testing.assert_array_equal(grad, top_k_mask(x[0], 3).astype(jnp.float32))
 
 
 @pytest.mark.parametrize("k", [0, 9])
 def test_top_k_needs_a_possible_k(k):
     with pytest.raises(ValueError, match=f"k must be between 1 and T = 8, got {k}"):
-        labeling.top_k_mask(jnp.zeros((1, 8, 1)), k)
+        top_k_mask(jnp.zeros((1, 8, 1)), k)
 
 
 @pytest.mark.parametrize("run", ["base_diff3", "case_std0.2"])
-def test_golden_selection_and_attention_labels(golden, run):
+def test_golden_selection_and_foreground_labels(golden, run):
     arrays, batches = np.load(golden / f"{run}.npz"), np.load(golden / "batches.npz")
-    mask = labeling.top_k_mask(jnp.asarray(arrays["s0_combined_cas"]), 8)
+    mask = top_k_mask(jnp.asarray(arrays["s0_combined_cas"]), 8)
     want = np.zeros(mask.shape, bool)
     np.put_along_axis(want, arrays["s0_topk_indices"], True, axis=1)
     np.testing.assert_array_equal(mask, want)
-    q_a = labeling.label_foreground(mask, jnp.asarray(batches["y"][0]))
+    q_a = label_foreground(mask, jnp.asarray(batches["y"][0]))
     np.testing.assert_array_equal(q_a.reshape(-1), arrays["s0_att_gt_flat"][:, 0])
 
 
-def test_attention_labels_join_the_classes_of_a_video():
+def test_foreground_labels_join_the_classes_of_a_video():
     mask = jnp.zeros((1, 5, 3), bool).at[0, 0, 0].set(True).at[0, 2, 1].set(True).at[0, 4, 2].set(True)
-    q_a = labeling.label_foreground(mask, jnp.array([[1.0, 0.0, 1.0]]))
+    q_a = label_foreground(mask, jnp.array([[1.0, 0.0, 1.0]]))
     np.testing.assert_array_equal(q_a, [[1.0, 0.0, 0.0, 0.0, 1.0]])
 
 
 def problem():
+    """(60, 5) cluster logits, P^A of 60 snippets and Q^C[:, 0] of 5 clusters."""
     keys = jax.random.split(jax.random.key(1), 3)
     return (
         4 * jax.random.normal(keys[0], (60, 5)),
@@ -70,24 +100,24 @@ def problem():
 def test_a_narrow_prior_draws_foreground_snippets_to_foreground_clusters():
     logits, foreground, _ = problem()
     clusters = jnp.array([1.0, 0.8, 0.5, 0.2, 0.0])
-    result = labeling.label_snippets(logits, foreground, clusters, sigma=0.05)
+    result = _label_snippets(logits, foreground, clusters, sigma=0.05)
     by_rank = np.asarray(result.plan @ clusters)
     assert np.corrcoef(by_rank, foreground)[0, 1] > 0.9
-    flat = labeling.label_snippets(logits, foreground, clusters, sigma=1e4)
-    none = labeling.label_snippets(logits, foreground, None)
+    flat = _label_snippets(logits, foreground, clusters, sigma=1e4)
+    none = _label_snippets(logits, foreground, None)
     np.testing.assert_allclose(flat.plan, none.plan, atol=1e-6)
 
 
 @pytest.mark.parametrize("sigma", [1e-3, 1e3])
 def test_snippet_labels_stay_finite_where_the_prior_underflows(sigma):
     logits, foreground, clusters = problem()
-    plan = labeling.label_snippets(logits, foreground, clusters, sigma=sigma).plan
+    plan = _label_snippets(logits, foreground, clusters, sigma=sigma).plan
     np.testing.assert_allclose(plan.sum(axis=1), 1, atol=1e-5)
 
 
 def test_labels_without_transport_are_the_predictions():
     logits, foreground, clusters = problem()
-    soft = labeling.label_snippets(logits, foreground, clusters, transport=False, sigma=0.05)
+    soft = _label_snippets(logits, foreground, clusters, transport=False, sigma=0.05)
     scores = np.exp(np.asarray(logits, np.float64))
     want = scores / scores.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(soft.plan, want, rtol=1e-5)
@@ -98,7 +128,7 @@ def test_labels_without_transport_are_the_predictions():
 def test_hard_labels_are_one_hot_of_the_soft_ones(transport):
     logits, foreground, clusters = problem()
     soft, hard = (
-        labeling.label_snippets(logits, foreground, clusters, transport=transport, hard=hard)
+        _label_snippets(logits, foreground, clusters, transport=transport, hard=hard)
         for hard in (False, True)
     )
     np.testing.assert_array_equal(hard.plan, np.eye(5)[np.argmax(soft.plan, axis=1)])
@@ -107,16 +137,16 @@ def test_hard_labels_are_one_hot_of_the_soft_ones(transport):
 
 
 def test_hard_labels_take_the_first_of_equal_clusters():
-    hard = labeling.label_snippets(jnp.zeros((3, 4)), jnp.zeros(3), None, hard=True)
+    hard = _label_snippets(jnp.zeros((3, 4)), jnp.zeros(3), None, hard=True)
     np.testing.assert_array_equal(hard.plan, [[1, 0, 0, 0]] * 3)
 
 
 def test_only_transport_keeps_all_snippets_from_one_cluster():
     logits = problem()[0].at[:, 2].add(20.0)  # the trivial solution of Sec. 5.3
     shares = [
-        labeling.label_snippets(
-            logits, jnp.zeros(60), None, transport=transport, hard=True, num_iters=50
-        ).plan.mean(axis=0)
+        _label_snippets(logits, jnp.zeros(60), None, transport=transport, hard=True, num_iters=50).plan.mean(
+            axis=0
+        )
         for transport in (True, False)
     ]
     assert shares[0].max() < 0.5
@@ -127,19 +157,38 @@ def test_no_gradient_flows_through_labels():
     logits, foreground, clusters = problem()
 
     def through(logits, foreground, clusters):
-        q_s = labeling.label_snippets(logits, foreground, clusters, sigma=0.2).plan
-        q_c = labeling.label_clusters(logits[:5, :2], foreground.mean()).plan
-        own = labeling.label_snippets(logits, foreground, None, transport=False).plan
+        q_s = _label_snippets(logits, foreground, clusters, sigma=0.2).plan
+        q_c = _label_clusters(logits[:5, :2], foreground.mean()).plan
+        own = _label_snippets(logits, foreground, None, transport=False).plan
         return jnp.sum(q_s[:, 0]) + q_c[0, 0] + own[0, 0]
 
     for grad in jax.grad(through, argnums=(0, 1, 2))(logits, foreground, clusters):
         np.testing.assert_array_equal(grad, 0)
 
 
-def test_cluster_labels_have_the_share_of_equation_13_or_9():
+def test_cluster_labels_have_the_shares_of_equation_13_or_9():
     logits = problem()[0][:16, :2]
     shares = [
-        labeling.label_clusters(logits, share, num_iters=200).plan[:, 0].mean()
+        _label_clusters(logits, share, num_iters=200).plan[:, 0].mean()
         for share in (jnp.float32(0.125), None)
     ]
     np.testing.assert_allclose(shares, [0.125, 0.5], atol=1e-3)
+
+
+PROBABILITIES = st.lists(st.sampled_from([0.0, 0.1, 0.4, 0.5, 0.6, 0.9, 1.0]), min_size=12, max_size=12)
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0]), min_size=12, max_size=12), PROBABILITIES, PROBABILITIES)
+@settings(max_examples=100, deadline=None)
+def test_labels_are_extended_where_both_probabilities_or_their_mean_exceed_one_half(
+    labels, attention, transformed
+):
+    arrays = [np.reshape(np.asarray(v, np.float32), (3, 4)) for v in (labels, attention, transformed)]
+    agreed, mixed = (_extend_foreground(*map(jnp.asarray, arrays), rule=rule) for rule in ("agreed", "mixed"))
+    for n in range(12):
+        both = labels[n] == 1 or (attention[n] > 0.5 and transformed[n] > 0.5)
+        mean = labels[n] == 1 or np.float32(attention[n]) + np.float32(transformed[n]) > 1
+        assert float(agreed.reshape(-1)[n]) == both
+        assert float(mixed.reshape(-1)[n]) == mean
+    assert bool(jnp.all(agreed <= mixed))
+    assert agreed.dtype == jnp.float32

@@ -6,7 +6,7 @@ import pytest
 from case_jax.method.network import CaseNetwork
 from case_jax.method.scores import score_videos
 from case_jax.runs.published import params_from_published
-from tests import reference
+from tests.helpers import reference
 
 
 @pytest.mark.parametrize("name", ["init_T64", "trained_T750", "trained_T750_base"])
@@ -62,7 +62,7 @@ def test_scores_are_section_4_3(small, foreground):
         np.testing.assert_allclose(scores.video[b], np.mean(per_stream, axis=0), rtol=1e-5)
 
 
-def test_baseline_has_no_clusters(small):
+def test_without_clusters_only_the_attention_can_be_fused(small):
     network, features, params, _ = small
     scores = score_videos(params, None, features, network=network, top_k=2, foreground="attention")
     assert (scores.transformed_foreground, scores.mixed_foreground, scores.clusters) == (None, None, None)

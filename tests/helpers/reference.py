@@ -40,3 +40,28 @@ def attention_loss(attention, labels, gamma):
 def cross_entropy(labels, logits):
     """Eqs. (3) and (6)."""
     return -(labels * np.log(softmax(logits))).sum(axis=-1).mean()
+
+
+def algorithm_1(logits, prior=None, beta=None, epsilon=0.5, n_iter=3):
+    """Algorithm 1, line by line."""
+    logits = np.asarray(logits, np.float64)
+    n, k = logits.shape
+    prior = 1 / k if prior is None else np.asarray(prior, np.float64)
+    beta = np.full(k, 1 / k) if beta is None else np.asarray(beta, np.float64)
+    q = np.exp((logits - logits.max()) / epsilon)
+    q = (q * prior).T
+    q /= q.sum()
+    for _ in range(n_iter):
+        q /= q.sum(axis=1, keepdims=True)
+        q = q * beta[:, None]
+        q /= q.sum(axis=0, keepdims=True)
+        q /= n
+    return q.T * n
+
+
+def ascending_rank(values):
+    """The ranks of Eq. (11): N - 1 for the highest value; of equal values the earlier ranks higher."""
+    order = sorted(range(len(values)), key=lambda i: (-values[i], i))
+    rank = np.empty(len(values))
+    rank[order] = np.arange(len(values))[::-1]
+    return rank

@@ -7,8 +7,9 @@ from case_jax.config import CaseConfig
 from case_jax.data.feature_files import FeatureFiles
 from case_jax.data.formats import Source
 from case_jax.data.packed import pack
-from case_jax.method import scores as scoring
-from case_jax.method.scores import sample_videos, score_sampled, score_videos
+from case_jax.method import sampled_videos
+from case_jax.method.sampled_videos import sample_videos, score_sampled
+from case_jax.method.scores import score_videos
 from case_jax.training.state import create_train_state
 
 LENGTHS, SNIPPETS, WIDTHS = (1, 5, 16, 40, 2), 16, {"rgb": 6, "flow": 4}
@@ -33,8 +34,8 @@ def videos():
     ]
 
 
-def plainly(state, videos, foreground="mixed"):
-    """The (B, T, D) batch of all videos, gathered sample by sample, and scored at once."""
+def score_plainly(state, videos, foreground="mixed"):
+    """Scores of the (B, T, D) batch of all videos, gathered sample by sample."""
     batch = {
         stream: np.stack([v[stream][np.arange(SNIPPETS) * len(v[stream]) // SNIPPETS] for v in videos])
         for stream in STREAMS
@@ -68,7 +69,7 @@ def test_scores_are_those_of_plainly_gathered_videos(state, videos, store, block
     assert found.fused.shape == (5, SNIPPETS, 3)
     assert found.video.shape == (5, 3)
     assert found.clusters.shape == (5, SNIPPETS, 4)
-    assert_same_scores(found, plainly(state, videos))
+    assert_same_scores(found, score_plainly(state, videos))
 
 
 def test_scores_of_files_are_those_of_arrays(state, videos, tmp_path):
@@ -88,10 +89,10 @@ def test_scores_of_files_are_those_of_arrays(state, videos, tmp_path):
 
 
 @pytest.mark.parametrize("foreground", ["attention", "transformed", "mixed"])
-def test_every_foreground_is_passed_on(state, videos, foreground):
+def test_every_kind_of_foreground_is_passed_on(state, videos, foreground):
     sampled = sample_videos(videos, num_snippets=SNIPPETS)
     assert_same_scores(
-        score_sampled(state, sampled, foreground=foreground), plainly(state, videos, foreground)
+        score_sampled(state, sampled, foreground=foreground), score_plainly(state, videos, foreground)
     )
 
 
@@ -100,7 +101,7 @@ def test_without_clustering_assisted_testing_attention_is_the_foreground(state, 
     config = CaseConfig(**{**vars(CONFIG), "ccc": ccc, "clustering_assisted_testing": False})
     state = state.replace(config=config)
     found = score_sampled(state, sample_videos(videos, num_snippets=SNIPPETS))
-    assert_same_scores(found, plainly(state, videos, "attention"))
+    assert_same_scores(found, score_plainly(state, videos, "attention"))
     assert (found.mixed_foreground is None) == (not ccc)
 
 
@@ -128,13 +129,13 @@ def test_blocks_hold_each_distinct_snippet_once(videos, block_size, blocks):
 
 
 def test_the_filling_is_never_read(state, videos):
-    """The filling repeats row 0: nothing but that row's own video may depend on it."""
+    """The filling repeats row 0, so only the video of row 0 may depend on it."""
     broken = [{stream: array.copy() for stream, array in video.items()} for video in videos]
     for stream in STREAMS:
         broken[0][stream][:] = np.nan
     sampled = sample_videos(pack(broken, STREAMS), num_snippets=SNIPPETS, block_size=7)
     assert np.asarray(sampled.blocks).reshape(-1)[DISTINCT:].tolist() == [0, 0]
-    found, expected = score_sampled(state, sampled), plainly(state, videos)
+    found, expected = score_sampled(state, sampled), score_plainly(state, videos)
     assert np.isnan(found.fused[0]).all()
     np.testing.assert_allclose(found.fused[1:], expected.fused[1:], rtol=0, atol=1e-6)
     np.testing.assert_allclose(found.video[1:], expected.video[1:], rtol=0, atol=1e-6)
@@ -144,9 +145,11 @@ def test_the_filling_is_never_read(state, videos):
 def test_dealing_out_in_several_calls_changes_nothing(state, videos, monkeypatch, at_once):
     sampled = sample_videos(pack(videos, STREAMS), num_snippets=SNIPPETS)
     whole = score_sampled(state, sampled)
-    calls, deal_out = [], scoring._deal_out
-    monkeypatch.setattr(scoring, "_SCORES_PER_CALL", at_once * SNIPPETS * 3)
-    monkeypatch.setattr(scoring, "_deal_out", lambda *a, **k: calls.append(a[2].shape) or deal_out(*a, **k))
+    calls, deal_out = [], sampled_videos._deal_out
+    monkeypatch.setattr(sampled_videos, "_SCORES_PER_CALL", at_once * SNIPPETS * 3)
+    monkeypatch.setattr(
+        sampled_videos, "_deal_out", lambda *a, **k: calls.append(a[2].shape) or deal_out(*a, **k)
+    )
     parts = score_sampled(state, sampled)
     assert calls == [(at_once, SNIPPETS)] * -(-5 // at_once)
     for a, b in zip(parts, whole, strict=True):
@@ -156,14 +159,14 @@ def test_dealing_out_in_several_calls_changes_nothing(state, videos, monkeypatch
 
 def test_even_one_video_too_large_for_a_call_is_dealt_out(state, videos, monkeypatch):
     sampled = sample_videos(videos, num_snippets=SNIPPETS)
-    monkeypatch.setattr(scoring, "_SCORES_PER_CALL", 1)
-    assert_same_scores(score_sampled(state, sampled), plainly(state, videos))
+    monkeypatch.setattr(sampled_videos, "_SCORES_PER_CALL", 1)
+    assert_same_scores(score_sampled(state, sampled), score_plainly(state, videos))
 
 
 def test_bfloat16_features_score_nearly_alike(state, videos):
     with jax.numpy_dtype_promotion("standard"):
         found = score_sampled(state, sample_videos(pack(videos, STREAMS, "bfloat16"), num_snippets=SNIPPETS))
-    exact = plainly(state, videos)
+    exact = score_plainly(state, videos)
     assert found.fused.dtype == jnp.float32
     np.testing.assert_allclose(found.fused, exact.fused, rtol=0, atol=0.02)
     assert not np.array_equal(found.fused, exact.fused)
