@@ -1,35 +1,29 @@
-"""What a run tells, on a terminal: lines of their own, and one line that says how far training is."""
+"""Shows a run on a console: its messages, and on a terminal one line that says how far training is."""
 
 import collections
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn, Task
 from rich.text import Text
 
+from case_jax.method.objective import LOSS_TERMS
 from case_jax.runs.narrator import Narrator, Show
 
 __all__ = ["ConsoleNarrator", "progress_line"]
 
-# metric -> what the line calls it
-_TERMS = {
-    "loss_video": "video",
-    "loss_attention": "att",
-    "loss_clustering": "clust",
-    "loss_cluster_classification": "class",
-}
 _BAR = 20  # characters
-_REPORTS = 20  # that the speed is a mean over
+_CHUNKS = 20  # the speed is a mean over so many of the last chunks of steps
 
 
 class ConsoleNarrator(Narrator):
-    """Prints what a run tells on a console.
+    """Prints what a run says on a console.
 
     Attributes:
-        console: where.
+        console: where to print.
     """
 
     def __init__(self, console: Console):
@@ -44,7 +38,7 @@ class ConsoleNarrator(Narrator):
         return progress_line(self.console, title, step, num_steps)
 
     def busy(self, text: str) -> contextlib.AbstractContextManager:
-        """Shows that something takes a while, if the console is a terminal."""
+        """Shows a text until the context ends, if the console is a terminal."""
         return self.console.status(Text(text))
 
 
@@ -55,52 +49,56 @@ def progress_line(
     """Shows one line while the context lasts, if the console is a terminal; otherwise nothing at all.
 
     Args:
-        console: where.
-        title: what the line begins with.
+        console: where to show the line.
+        title: the beginning of the line.
         step: steps taken before.
-        num_steps: of how many.
-        clock: seconds.
+        num_steps: steps in all.
+        clock: returns the time, in seconds.
 
     Yields:
-        A function to call with the step, the mean metrics of the last steps, and of every seed the average
-        mAP of the last evaluation and of the best one so far, in [0, 1] (None before the first one).
-        Metrics and mAP of many seeds are shown as their means.
+        A function to call after every chunk of steps, with the arguments that `Show` describes. Of many seeds
+        trained together, the line shows mean metrics and mean mAP.
     """
     disable = not (console.is_interactive and console.file.isatty())
     with Progress(_Line(console), console=console, disable=disable) as progress:
         known: dict = {"losses": {}, "last": None, "best": None, "speed": None}
         task = progress.add_task(title, total=num_steps, completed=step, **known)
-        # The first report waits for the compiler: speed is counted from there.
-        reports: collections.deque[tuple[int, float]] = collections.deque(maxlen=_REPORTS + 1)
+        # The first chunk includes compilation, so the speed is counted from its end.
+        ends: collections.deque[tuple[int, float]] = collections.deque(maxlen=_CHUNKS + 1)  # step, time
 
-        def show(step, metrics, last, best):
-            if not reports or reports[-1][0] != step:
-                reports.append((step, clock()))
-            (first, began), (last_step, now) = reports[0], reports[-1]
+        def show(
+            step: int,
+            metrics: Mapping[str, float | np.ndarray],
+            last: Sequence[float | None],
+            best: Sequence[float | None],
+        ) -> None:
+            if not ends or ends[-1][0] != step:  # an evaluation shows the same step once more
+                ends.append((step, clock()))
+            (first_step, began), (last_step, ended) = ends[0], ends[-1]
             progress.update(
                 task,
                 completed=step,
                 losses={name: float(np.mean(v)) for name, v in metrics.items() if name.startswith("loss")},
                 last=_mean(last),
                 best=_mean(best),
-                speed=(last_step - first) / (now - began) if now > began else None,
+                speed=(last_step - first_step) / (ended - began) if ended > began else None,
             )
 
         yield show
 
 
 class _Line(ProgressColumn):
-    """The whole line; where the terminal is narrow, less of it."""
+    """The whole line; a narrow terminal shows less of it."""
 
     def __init__(self, console: Console):
         super().__init__()
         self._console = console
 
     def render(self, task: Task) -> Text:
-        # From the fullest to the shortest; the last one is cut if it must be.
+        # From the fullest form to the shortest. If even the shortest is too wide, it is cut.
         for bar, terms, named in ((1, 1, 1), (0, 1, 1), (0, 1, 0), (0, 0, 1), (0, 0, 0)):
             parts = [task.description if named else "", _bar(task) if bar else ""]
-            parts += [f"{int(task.completed)}/{int(task.total)}", *_figures(task, terms=bool(terms))]
+            parts += [f"{int(task.completed)}/{_total(task)}", *_figures(task, terms=bool(terms))]
             line = "  ".join(part for part in parts if part)
             if len(line) < self._console.width:
                 break
@@ -112,20 +110,25 @@ def _figures(task: Task, *, terms: bool) -> list[str]:
     losses, last, best, speed = (task.fields[name] for name in ("losses", "last", "best", "speed"))
     if not losses:
         return ["compiling"]
-    shown = [f"{short} {losses[name]:.3f}" for name, short in _TERMS.items() if name in losses]
+    shown = [f"{term.short} {losses[term.metric]:.3f}" for term in LOSS_TERMS if term.metric in losses]
     figures = [f"loss {losses['loss']:.3f}" + (f" ({' '.join(shown)})" if terms else "")]
     figures.append(f"{speed:.1f} steps/s" if speed else "- steps/s")
     if last is not None:
         figures.append(f"mAP {100 * last:.1f} best {100 * best:.1f} %")
     if speed:
-        left = round((task.total - task.completed) / speed)
+        left = round((_total(task) - task.completed) / speed)  # seconds
         figures.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left")
     return figures
 
 
 def _bar(task: Task) -> str:
-    done = round(_BAR * task.completed / task.total)
+    done = round(_BAR * task.completed / _total(task))
     return ("━" * done + "╺" * (done < _BAR)).ljust(_BAR)
+
+
+def _total(task: Task) -> int:
+    """Steps in all; `progress_line` always knows them."""
+    return int(task.total or 0)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
