@@ -69,7 +69,9 @@ def adopt(
             the folder is not empty.
     """
     if len(info.streams) != 2:
-        raise InputError(f"{data}: has {len(info.streams)} stream(s); expected two, as the published code")
+        raise InputError(
+            f"{classes_from}: has {len(info.streams)} stream(s); expected two, as the published code"
+        )
     state_dict = read_state_dict(torch_path)
     _check_arrays(torch_path, state_dict)
     try:

@@ -8,7 +8,6 @@ import pytest
 from case_jax.config import CaseConfig
 from case_jax.errors import InputError
 from case_jax.runs.checkpoints import CheckpointStore
-from case_jax.runs.published import params_from_published, params_to_published
 from case_jax.training.state import TrainState, create_train_state
 
 CONFIG = CaseConfig(num_snippets=8, hidden_dim=4, num_clusters=3)
@@ -146,47 +145,6 @@ def test_a_damaged_checkpoint_is_refused(fresh, tmp_path, damage):
     _assert_names(raised.value, tmp_path / "1")
 
 
-def test_published_names_map_both_ways(golden):
-    state_dict = dict(np.load(golden / "init_state.npz"))
-    params = params_from_published(state_dict, ("rgb", "flow"))
-    widths = {"rgb": 1024, "flow": 1024}
-    template = jax.eval_shape(
-        lambda: create_train_state(CaseConfig(), jax.random.key(0), stream_widths=widths, num_classes=20)
-    )
-    shapes = jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), params)
-    assert shapes == jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), template.params)
-
-    back = params_to_published(params, ("rgb", "flow"))
-    assert sorted(back) == sorted(state_dict)
-    for name, array in state_dict.items():
-        np.testing.assert_array_equal(back[name], array, strict=True)
-    without_sequential = {
-        name.replace("base_module_rgb.0", "base_module_rgb"): array for name, array in back.items()
-    }
-    again = params_from_published(without_sequential, ("rgb", "flow"))
-    jax.tree.map(np.testing.assert_array_equal, again, params)
-
-
-def test_to_published_and_back_changes_nothing(fresh):
-    params = _scrambled(fresh, step=1).params
-    state_dict = params_to_published(params, ("acc", "gyro"))
-    assert state_dict["cas_module_rgb.0.weight"].shape == (4, 5, 1)
-    assert state_dict["cas_module_flow.0.weight"].shape == (4, 3, 1)
-    back = params_from_published(state_dict, ("acc", "gyro"))
-    assert jax.tree.structure(back) == jax.tree.structure(params)
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b, strict=True), back, _numpy(params))
-
-
-def test_a_missing_published_name(fresh):
-    state_dict = params_to_published(fresh.params, ("acc", "gyro"))
-    del state_dict["att_module_flow.bias"]
-    with pytest.raises(InputError) as raised:
-        params_from_published(state_dict, ("acc", "gyro"))
-    assert str(raised.value) == (
-        "checkpoint: has no 'att_module_flow.bias'; expected the published code's parameter names"
-    )
-
-
 def _fresh(config, seed=0):
     return create_train_state(config, jax.random.key(seed), stream_widths=WIDTHS, num_classes=2)
 
@@ -212,10 +170,6 @@ def _scrambled(state, *, step):
 
 def _bare(state):
     return state.replace(key=jax.random.key_data(state.key))
-
-
-def _numpy(tree):
-    return jax.tree.map(np.asarray, tree)
 
 
 def _assert_names(error, path):
