@@ -25,7 +25,7 @@ from case_jax.data.formats import (
     without_ending,
     write_features,
 )
-from tests.helpers.files import ONES, Trap, npy, npy_header, npz
+from tests.helpers.files import ONES, Trap, npy, npy_header, npz, write_array
 from tests.helpers.places import PLACES
 from tests.helpers.refusals import assert_parts, assert_refused, bad, refusal
 
@@ -44,13 +44,11 @@ def csv(rows):
 
 def write(path, array, key="v"):
     """Writes an array in the format of the path's ending."""
-    if path.suffix == ".npy":
-        path.write_bytes(npy(array))
-    elif path.suffix == ".csv":
-        path.write_text(csv(array))
-    else:
-        with h5py.File(path, "w") as file:
-            file[key] = array
+    if path.suffix in ARRAY_ENDINGS:
+        write_array(path, array)
+        return
+    with h5py.File(path, "w") as file:
+        file[key] = array
 
 
 # The table
@@ -91,7 +89,10 @@ def test_other_endings_stay_and_are_read_as_the_first_format(tmp_path):
 
 
 def test_formats_in_words():
-    assert describe_formats() == ".npy, .csv or HDF5"
+    words = describe_formats()
+    assert words.startswith(".npy, .csv")
+    assert words.endswith(" or HDF5")
+    assert all(form.name in words for form in FORMATS)
 
 
 def test_an_array_is_found_in_the_first_format_that_is_there(tmp_path):

@@ -13,7 +13,7 @@ from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.data.thumos import write_dataset
 from tests.conftest import ROOT
 from tests.data.conftest import STREAMS
-from tests.helpers.files import ONES, npy
+from tests.helpers.files import ONES, npy, write_array
 from tests.helpers.refusals import assert_parts, assert_refused, refusal
 
 
@@ -39,7 +39,7 @@ def test_either_layout_takes_any_format_of_one_array(layout, ending, request):
     expected = load_dataset(folder).train.videos
     if ending != ".npy":
         for path in folder.rglob("*.npy"):
-            np.savetxt(path.with_suffix(ending), np.load(path), "%.9g", delimiter=",")
+            write_array(path.with_suffix(ending), np.load(path))
             path.unlink()
     for in_memory in (True, False):
         for video, wanted in zip(

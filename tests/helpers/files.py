@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["ONES", "Trap", "edit_json", "npy", "npy_header", "npz", "torch_file"]
+__all__ = ["ONES", "Trap", "edit_json", "npy", "npy_header", "npz", "torch_file", "write_array"]
 
 ONES = np.ones((4, 3), np.float32)
 
@@ -30,6 +30,15 @@ def npy(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Writes a file of one array in the format of its ending; every format of features has a writer here."""
+    writers = {
+        ".npy": np.save,
+        ".csv": lambda path, array: np.savetxt(path, array, "%.9g", delimiter=","),
+    }
+    writers[path.suffix](path, array)
 
 
 def npz(**arrays: np.ndarray) -> bytes:
