@@ -1,4 +1,4 @@
-"""Actions in a user's own videos: features of any length in, labelled times out."""
+"""Finds actions in a user's own videos: takes features of any length, returns labelled times."""
 
 import collections
 import math
@@ -23,38 +23,40 @@ from case_jax.training.state import TrainState
 
 __all__ = ["Features", "Localizer"]
 
-# Windows that wait for the device, or are on it, while a video is localised: one runs and one waits.
+# Windows that are given to the device ahead of the one whose video is localised: one runs, one waits.
 _AHEAD = 2
-_SMALLEST_BUCKET = 64
-_SECONDS = 1e-15, 1e15  # of a snippet, far from where times overflow
-_LEAST_WINDOW = 4  # in T; the default where no evaluated video was longer
+_SMALLEST_BUCKET = 64  # snippets
+_SECONDS = 1e-15, 1e15  # shortest and longest snippet, far from where times overflow
+_LEAST_WINDOW = 4  # in units of T; the default window unless a test video was longer
 
 
 class Localizer:
-    """A trained run at work on new videos.
+    """Applies a trained run to new videos.
 
     **Any length.** Evaluation, the published protocol, samples every video uniformly to T = `num_snippets`
-    snippets, floor(i * T_v / T), and judges which classes it contains by the top k of these. So is a video
-    of up to ``window`` snippets here. A longer one is sampled uniformly to n * T, n = ceil(T_v / window), and
-    each consecutive T of these are a window: each judges for itself which classes it contains, while the
-    activation sequence of a class runs through all of them. An action is found whole wherever a seam is, in
-    classes that a window it overlaps contains, and soft-NMS runs over the whole video.
+    snippets, floor(i * T_v / T) for i < T, and decides by the top k of them which classes the video contains.
+    A video of up to ``window`` snippets is treated in the same way here. A longer video of T_v snippets is
+    sampled uniformly to n * T snippets, n = ceil(T_v / window), and every T consecutive samples are a window.
+    Each window decides for itself which classes it contains, while the activation sequence of a class runs
+    through all windows. So an action that crosses from one window to the next is found as a whole, if a
+    window that it overlaps contains its class. Soft-NMS runs over the whole video.
 
-    **Memory.** Features are read window by window, at most T snippets at once, also those between the
-    samples, to see that they are finite. G + G / T numbers are kept for each sample; proposals are made class
-    by class.
+    **Memory.** Features are read window by window, at most T snippets at once. Snippets between the samples
+    are read, too, to check that they are finite. G + G / T numbers are kept for each sample. Proposals are
+    made class by class.
 
-    **Speed.** The device scores the next windows, of this video or the next, while a video is localised. A
-    window's distinct snippets are filled up to 64, 128, 256 ... or T, so that few programs are compiled. Hand
-    over many videos at once, or use `detect_each`.
+    **Speed.** While one video is localised, the device scores the windows that follow, of this video or the
+    next. A window's distinct snippets are padded to 64, 128, 256 ... or T, so that few programs are compiled.
+    Pass many videos at once, or use `detect_each`.
 
     Attributes:
         classes: names of the G classes.
         streams: names of the streams, in order.
-        stream_widths: stream -> D.
-        seconds_per_snippet: of the run's data, and the default here; None if its features were rescaled.
-        step: how many steps the run had trained.
-        window: the longest video, in snippets, that is one window.
+        stream_widths: stream -> D, its channels.
+        seconds_per_snippet: time of a snippet in the run's data, which is the default here; None if its
+            features were rescaled.
+        step: training steps of the checkpoint.
+        window: length in snippets of the longest video that is one window.
 
     Example:
         >>> from case_jax import CaseConfig
@@ -64,21 +66,21 @@ class Localizer:
         >>> untrained = RunSettings(config, info, {"rgb": 3}, seed=0, eval_every=1, tiou=(0.5,))
         >>> localizer = Localizer(untrained, untrained.fresh_state())  # or Localizer.load(workdir)
         >>> surest = localizer.localize({"rgb": np.zeros((20, 3))})[0]
-        >>> surest.start, surest.end  # 20 snippets of 0.64 s that are all alike
+        >>> surest.start, surest.end  # 20 equal snippets of 0.64 s each
         (0.0, 12.8)
     """
 
     def __init__(self, settings: RunSettings, state: TrainState, *, window: int | None = None):
-        """Prepares a run that is in memory.
+        """Takes a run that is in memory.
 
         Args:
-            settings: of the run.
+            settings: settings of the run.
             state: its trained state, on one device.
-            window: longest video, in snippets, that is one window; default that of the run's test videos, or
-                4 T if these are shorter or not known.
+            window: length in snippets of the longest video that is one window; default the length of the
+                run's longest test video, or 4 T if that is shorter or not known.
 
         Raises:
-            InputError: if ``window`` is no positive whole number.
+            InputError: if ``window`` is not a positive whole number.
         """
         if window is None:
             window = max(_LEAST_WINDOW * settings.config.num_snippets, settings.longest_video or 0)
@@ -103,12 +105,12 @@ class Localizer:
         """Restores a run from its workdir.
 
         Args:
-            workdir: of a training, or of `experiments.convert_checkpoint`.
+            workdir: folder that training or `case-jax convert` wrote.
             which: "best" by average mAP, or "last".
-            window: as `__init__`.
+            window: as for `__init__`.
 
         Raises:
-            InputError: if there is no run or no checkpoint, or ``window`` is no positive whole number.
+            InputError: if there is no run or no checkpoint, or ``window`` is not a positive whole number.
         """
         return cls(*Workdir(workdir).load(which), window=window)
 
@@ -121,22 +123,23 @@ class Localizer:
         """Finds the actions in a video, or in each of several.
 
         Args:
-            features: stream -> (T_v, D) array of real numbers, in memory or a memory map (or what has a
-                shape and a dtype and is indexed like one, as h5py's data sets). Or one array: of the only
-                stream, or of all streams side by side in the run's order. Or a list or tuple of videos.
-            fps: frames per second of these videos; default that of the run's data.
-            frames_per_snippet: distance in frames between the starts of consecutive snippets; default that of
+            features: one video or a list or tuple of videos. A video is stream -> (T_v, D) array of real
+                numbers: a numpy array, a memory map, or an object with a shape and a dtype that is indexed
+                like one, such as h5py's data sets. A video may also be one array: of the only stream, or of
+                all streams side by side in the run's order, (T_v, sum of D).
+            fps: frames per second of these videos; default as in the run's data.
+            frames_per_snippet: distance in frames between the starts of consecutive snippets; default as in
                 the run's data.
 
         Returns:
-            `Detection`s in seconds, from the surest down (equal scores by start, end and label); a list per
-            video if there are several.
+            `Detection`s with times in seconds, by falling score (equal scores by start, end and label); for
+            several videos a list of them per video.
 
         Raises:
-            InputError: if features are missing, are as wide as none in training, have no snippets or another
-                number of them than another stream, are no real numbers or not finite; if ``fps`` or
-                ``frames_per_snippet`` is no positive finite number, or they make snippets of absurd lengths;
-                or if one of these is missing and the run's features were rescaled.
+            InputError: if a stream is missing; if features have another width than in training, no snippets,
+                or not as many as another stream; if they are not real numbers or not finite; if ``fps`` or
+                ``frames_per_snippet`` is not a positive finite number, or both make snippets of absurd
+                lengths; or if one of the two is missing and the run's features were rescaled.
         """
         found = self.detect(features, fps, frames_per_snippet)
         return self._listed(found) if isinstance(found, Detections) else [self._listed(d) for d in found]
@@ -147,7 +150,7 @@ class Localizer:
         fps: float | None = None,
         frames_per_snippet: float | None = None,
     ) -> Detections | list[Detections]:
-        """`localize`, as arrays: `Detections` class by class, in the order that soft-NMS gives."""
+        """`localize` with arrays as results: `Detections` by class, in the order that soft-NMS gives."""
         if isinstance(features, list | tuple):
             return list(self.detect_each(features, fps, frames_per_snippet))
         seconds = self._seconds(fps, frames_per_snippet)
@@ -160,18 +163,20 @@ class Localizer:
         fps: float | None = None,
         frames_per_snippet: float | None = None,
     ) -> Iterator[Detections]:
-        """`detect` of one video after the other; takes the next ones while it works on one.
+        """`detect` for one video after the other. It takes the next videos while it works on one.
 
         Args:
-            videos: as ``features`` of `localize`; few at a time are held. `FeatureFiles` are read from disk.
-            fps: as `localize`.
-            frames_per_snippet: as `localize`.
+            videos: each as ``features`` of `localize`, of which few are held at a time. `FeatureFiles` are
+                read from disk.
+            fps: as for `localize`.
+            frames_per_snippet: as for `localize`.
 
         Yields:
             `Detections` of each video, in order.
 
         Raises:
-            InputError: as `localize`, and those that ``videos`` raises itself; the videos before come first.
+            InputError: as `localize` does, or raised by ``videos`` itself. All videos before it are yielded
+                first.
         """
         named = ((f"features[{i}]", features) for i, features in enumerate(videos))
         return self._detect(named, self._seconds(fps, frames_per_snippet))
@@ -183,7 +188,7 @@ class Localizer:
         while True:
             try:
                 following = next(windows, None)
-            except InputError as error:  # nothing follows; the videos before are finished first
+            except InputError as error:  # nothing follows, but the videos before are finished first
                 following, failure = None, error
             if following is not None:
                 under_way.append(following)
@@ -200,7 +205,7 @@ class Localizer:
             raise failure
 
     def _windows(self, videos: Iterable[tuple[str, Features]], seconds: float) -> Iterator["_Window"]:
-        """The windows of all videos, each on its way through the device."""
+        """The windows of all videos, each handed to the device already."""
         config, num_snippets = self._config, self._config.num_snippets
         for name, features in videos:
             opened = open_video(features, self.stream_widths, name)
@@ -226,14 +231,14 @@ class Localizer:
                 yield _Window(video, index, fused, scores)
 
     def _seconds(self, fps: float | None, frames_per_snippet: float | None) -> float:
-        """How long a snippet is."""
+        """Seconds from the start of a snippet to the start of the next."""
         given = {"fps": fps, "frames_per_snippet": frames_per_snippet}
         for name, value in given.items():
             if value is None:
                 if self.seconds_per_snippet is None:
                     raise InputError(
                         f"{name}: is missing, and the run's features were rescaled, which tell no time; "
-                        "expected fps and frames_per_snippet of these"
+                        "expected fps and frames_per_snippet of these videos"
                     )
                 continue
             number = isinstance(value, numbers.Real) and not isinstance(value, bool)
@@ -260,25 +265,25 @@ class Localizer:
 
 
 class _Video:
-    """What the windows of a video have said so far."""
+    """The scores of a video, as far as its windows are collected."""
 
     def __init__(self, fused: np.ndarray, scores: np.ndarray, duration: float):
         self.fused = fused  # (n * T, G)
         self.scores = scores  # (n, G)
         self.duration = duration  # seconds
-        self.missing = len(scores)  # windows
+        self.missing = len(scores)  # windows that are not collected
 
 
 class _Window(NamedTuple):
-    """One window on the device."""
+    """One window, whose scores the device may still be computing."""
 
     video: _Video
-    number: int  # from 0, in its video
-    fused: jax.Array  # (T, G), maybe still being computed
+    number: int  # its place in the video, from 0
+    fused: jax.Array  # (T, G)
     scores: jax.Array  # (G,)
 
     def collect(self) -> _Video:
-        """Waits for it, and writes it to its video."""
+        """Waits for the scores and writes them to the video."""
         begin = self.number * len(self.fused)
         self.video.fused[begin : begin + len(self.fused)] = self.fused
         self.video.scores[self.number] = self.scores
@@ -287,9 +292,20 @@ class _Window(NamedTuple):
 
 
 def _sample(length: int, index: int, num_windows: int, num_snippets: int) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct snippets of one of a video's windows, and which of them its T samples are, (T,) int32."""
+    """The samples of one window.
+
+    Args:
+        length: T_v, snippets of the video.
+        index: which window, from 0.
+        num_windows: n.
+        num_snippets: T.
+
+    Returns:
+        The distinct snippets that are sampled, int64, and for each of the T samples which of them it is,
+        (T,) int32.
+    """
     samples = np.arange(index * num_snippets, (index + 1) * num_snippets, dtype=np.int64)
-    # As `uniform_indices`, in integers that are large enough for any video.
+    # The formula of `uniform_indices`, with integers that are large enough for any video.
     distinct, which = np.unique(samples * length // (num_windows * num_snippets), return_inverse=True)
     return distinct, which.astype(np.int32)
 
@@ -297,8 +313,19 @@ def _sample(length: int, index: int, num_windows: int, num_snippets: int) -> tup
 def _read_window(
     video: GivenVideo, distinct: np.ndarray, begin: int, end: int, *, at_once: int
 ) -> dict[str, np.ndarray]:
-    """Reads, and so checks, all snippets of a window, and keeps the sampled ones: stream -> (R, D)."""
-    end = max(end, distinct[-1] + 1)  # of a repeated snippet, a sample may be in the window before its own
+    """Reads all snippets of a window, which checks them, and keeps the R sampled ones.
+
+    Args:
+        video: the video.
+        distinct: (R,) snippets that are sampled, rising.
+        begin: first snippet of the window.
+        end: the snippet after its last one.
+        at_once: snippets to read at a time.
+
+    Returns:
+        stream -> (R, D).
+    """
+    end = max(end, distinct[-1] + 1)  # where snippets repeat, the last sample may be of the next window
     parts = []
     for first in range(begin, end, at_once):
         rows = video.read(first, min(first + at_once, end))
@@ -308,7 +335,7 @@ def _read_window(
 
 
 def _bucket(count: int, num_snippets: int) -> int:
-    """To how many snippets a window of ``count`` distinct ones is filled up: 64, 128, 256 ... or T."""
+    """Snippets that a window of ``count`` distinct ones is padded to: 64, 128, 256 ... or T."""
     size = _SMALLEST_BUCKET
     while size < count:
         size *= 2
@@ -316,6 +343,7 @@ def _bucket(count: int, num_snippets: int) -> int:
 
 
 def _fill_up(rows: Mapping[str, np.ndarray], size: int, dtype: np.dtype) -> dict[str, np.ndarray]:
+    """Pads (R, D) arrays with zeros to (size, D) arrays of another dtype."""
     filled = {}
     for stream, values in rows.items():
         filled[stream] = allocate_rows(size, values.shape[1], dtype)

@@ -1,7 +1,7 @@
-"""Saving and restoring training states with Orbax, and the published PyTorch parameter names.
+"""Saving and restoring training states with Orbax.
 
-A checkpoint holds the whole `TrainState`. What it belongs to (settings, classes, streams, time of a
-snippet) is in the workdir's `config.json`, see `case_jax.runs.workdir`.
+A checkpoint holds the whole `TrainState`. The settings, classes, streams and time of a snippet that belong to
+it are in the workdir's `config.json`; see `case_jax.runs.workdir`.
 """
 
 import contextlib
@@ -22,17 +22,23 @@ __all__ = ["CheckpointStore"]
 
 
 class CheckpointStore:
-    """The checkpoints of one run: the latest ones, and the one with the highest average mAP.
+    """The checkpoints of one run: the latest two, and the one with the highest average mAP.
 
-    Use as a context manager: leaving it waits for saves still under way.
+    Use it as a context manager, which waits at its end for saves that are still being written.
+
+    Attributes:
+        folder: the folder that holds a folder per checkpoint, named by its step.
     """
 
     def __init__(self, folder: str | os.PathLike, *, read_only: bool = False):
         """Opens a store.
 
         Args:
-            folder: where the checkpoints are; made if needed, unless ``read_only``.
+            folder: the folder of the checkpoints; made if needed, unless ``read_only``.
             read_only: write nothing; `save` has no effect.
+
+        Raises:
+            InputError: if the metrics of a checkpoint cannot be read.
         """
         self.folder = Path(folder).absolute()
         policies = checkpoint_managers
@@ -40,20 +46,20 @@ class CheckpointStore:
             create=not read_only,
             read_only=read_only,
             save_interval_steps=0 if read_only else 1,
-            best_fn=_quality,  # without it Orbax does not store metrics
-            # "keep the best N" alone would delete the latest step, and a resume would go backwards.
+            best_fn=_quality,  # without it, Orbax does not store metrics
+            # Orbax's "keep the best N" alone would delete the latest step, so that a resume would go back.
             preservation_policy=policies.AnyPreservationPolicy(
                 [
                     policies.LatestN(2),
                     policies.BestN(get_metric_fn=_quality, n=1, keep_checkpoints_without_metrics=False),
                 ]
             ),
-            cleanup_tmp_directories=not read_only,  # of a process that was killed while it saved
+            cleanup_tmp_directories=not read_only,  # left by a process that was killed while it saved
         )
         with _unwarned() if read_only else contextlib.nullcontext():
             try:
                 self._manager = ocp.CheckpointManager(self.folder, options=options)
-            except ValueError as error:  # it reads the metrics of all checkpoints
+            except ValueError as error:  # Orbax reads the metrics of all checkpoints here
                 raise InputError(
                     f"{self.folder}: cannot be read ({_reason(error)}); expected checkpoints of a training"
                 ) from None
@@ -66,26 +72,26 @@ class CheckpointStore:
         """Waits for saves and closes.
 
         Raises:
-            InputError: if the last one could not be written.
+            InputError: if the last save could not be written.
         """
         try:
             self.wait()
         finally:
-            with self._writing():  # metadata, apart from all else
+            with self._writing():  # Orbax writes metadata last
                 self._manager.close()
 
     def save(self, state: TrainState, *, average: float | None = None) -> None:
-        """Saves a state in the background, unless a later one is there already.
+        """Saves a state in the background, unless a later state is saved already.
 
         Args:
-            state: what to save.
-            average: its average mAP, by which the best one is kept; None if it is not known, which counts
-                as the worst.
+            state: the state to save.
+            average: its average mAP in [0, 1], by which the best checkpoint is kept; None if it is not known,
+                which counts as the worst.
 
         Raises:
-            InputError: if it, or the one before, could not be written.
+            InputError: if this state, or the one saved before, could not be written.
         """
-        with self._writing():  # this one, or the one before, which it waits for
+        with self._writing():  # Orbax waits here for the save before
             self._manager.save(
                 int(state.step),
                 args=ocp.args.StandardSave(_tree(state)),
@@ -93,10 +99,10 @@ class CheckpointStore:
             )
 
     def wait(self) -> None:
-        """Waits until all that was saved is on disk.
+        """Waits until every saved state is on disk.
 
         Raises:
-            InputError: if it could not be written.
+            InputError: if one could not be written.
         """
         with self._writing():
             self._manager.wait_until_finished()
@@ -105,37 +111,41 @@ class CheckpointStore:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # Orbax raises many kinds
+        except Exception as error:  # Orbax raises exceptions of many kinds
             raise InputError(
                 f"{self.folder}: cannot be written ({_reason(error)}); expected a folder with room in it"
             ) from error
 
     @property
     def steps(self) -> list[int]:
-        """Steps of all checkpoints."""
+        """Steps of all checkpoints, rising."""
         return list(self._manager.all_steps())
 
     @property
     def latest_step(self) -> int | None:
-        """Step of the latest checkpoint, None where there is none."""
+        """Step of the latest checkpoint; None without checkpoints."""
         return self._manager.latest_step()
 
     @property
     def best_step(self) -> int | None:
-        """Step of the checkpoint with the highest average mAP (the earliest of equals)."""
+        """Step of the checkpoint with the highest average mAP, the earliest of equals; None if there is none.
+
+        Raises:
+            InputError: if the metrics of a checkpoint are damaged.
+        """
         quality = {step: _quality(self._metrics(step)) for step in self._manager.all_steps()}
         return max(quality, key=quality.__getitem__, default=None)
 
     def _metrics(self, step: int) -> Mapping[str, float] | None:
-        """What was saved with a checkpoint.
+        """The metrics saved with a checkpoint; None if it was saved without an average.
 
         Raises:
-            InputError: if it is damaged.
+            InputError: if they are damaged.
         """
         try:
             metrics = self._manager.metrics(step)
             _quality(metrics)
-        except Exception as error:  # whatever its reader or what it holds raises
+        except Exception as error:  # the reader and the content raise exceptions of many kinds
             raise InputError(
                 f"{self.folder / str(step) / 'metrics'}: cannot be read ({_reason(error)}); expected the "
                 "average mAP of this step"
@@ -143,10 +153,13 @@ class CheckpointStore:
         return metrics
 
     def set_aside(self, step: int) -> Path:
-        """Moves a damaged checkpoint out of the way, beside the store, where it can be looked at.
+        """Moves a damaged checkpoint out of the store, to beside it, where it can be examined.
+
+        Args:
+            step: step of the checkpoint.
 
         Returns:
-            Where it is now.
+            Its new folder.
         """
         number = 0
         while (kept := self.folder.parent / f"damaged_{step}{f'_{number}' if number else ''}").exists():
@@ -159,18 +172,19 @@ class CheckpointStore:
         """Reads a checkpoint.
 
         Args:
-            template: a state of the same config and shapes, for example a fresh one.
-            step: which checkpoint.
+            template: a state of the same config and shapes, for example a fresh one; the checkpoint is
+                restored to its devices.
+            step: step of the checkpoint.
 
         Returns:
             The state.
 
         Raises:
-            InputError: if it does not exist, is damaged, or has other shapes.
+            InputError: if the checkpoint does not exist, is damaged, or has other shapes.
         """
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _tree(template))
         try:
-            # Where shapes differ, TensorStore's threads would complain at length, and at any time.
+            # Shapes are compared first, because TensorStore's threads would print about them, at any time.
             stored = ocp.StandardCheckpointHandler().metadata(self.folder / str(step) / "default").tree
             for name in ("params", "cluster_labels"):
                 shapes = jax.tree.map(lambda array: tuple(array.shape), stored[name])
@@ -178,7 +192,7 @@ class CheckpointStore:
                 if shapes != expected:
                     raise ValueError(f"{name} are of other shapes")
             tree = self._manager.restore(step, args=ocp.args.StandardRestore(target))
-        except Exception as error:  # Orbax raises many kinds; all mean that this one is no use
+        except Exception as error:  # Orbax raises exceptions of many kinds
             raise InputError(
                 f"{self.folder / str(step)}: cannot be restored ({_reason(error)}); expected a checkpoint of "
                 "this run's settings"
@@ -188,7 +202,7 @@ class CheckpointStore:
 
 @contextlib.contextmanager
 def _unwarned() -> Iterator[None]:
-    """Without Orbax's warnings that what is opened to be read cannot be written."""
+    """Silences Orbax's warnings that a store which is opened for reading cannot be written."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -199,19 +213,20 @@ def _unwarned() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """The beginning and the end of what Orbax says: what it was doing, and why it could not."""
+    """The beginning and the end of Orbax's message, which say what it was doing and why it failed."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 160 else f"{text[:75]} ... {text[-80:]}"
 
 
 def _quality(metrics: Mapping[str, float] | None) -> tuple[float, float]:
-    """What "best" means: the highest average mAP, the earliest of equals; without metrics, the worst."""
+    """Orders checkpoints: by average mAP, the earlier of equals is better; without metrics, the worst."""
     if metrics is None:
         return -math.inf, 0.0
     return float(metrics["average"]), -int(metrics["step"])
 
 
 def _tree(state: TrainState) -> dict:
+    """The arrays of a state, under the names that they have on disk."""
     return {
         "step": state.step,
         "params": state.params,

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first one lets training stop where it can go on from, a second one ends at once."""
+"""Ctrl-C and SIGTERM: the first lets training stop where it can be resumed, a second ends it at once."""
 
 import contextlib
 import multiprocessing
@@ -15,10 +15,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ended the command.
+    """A signal ended the training.
 
     Attributes:
-        signal: which one; the exit status is 128 more.
+        signal: the signal; the exit status of a command is its number plus 128.
     """
 
     def __init__(self, number: int, message: str = "interrupted"):
@@ -30,7 +30,7 @@ class Interruption:
     """Whether a signal asks training to stop.
 
     Attributes:
-        signal: the first one; None before it.
+        signal: the first signal that came; None before it.
     """
 
     def __init__(self):
@@ -38,27 +38,33 @@ class Interruption:
         self._event = threading.Event()
 
     def note(self, number: int) -> None:
-        """Asks training to stop."""
+        """Asks training to stop because of a signal."""
         self.signal = signal.Signals(number)
         self._event.set()
 
     def noted(self, *, within: float = 0.0) -> bool:
-        """Whether training is to stop; waits for that up to so many seconds."""
+        """Whether training is to stop.
+
+        Args:
+            within: seconds to wait for a signal.
+        """
         return self._event.wait(within)
 
 
 @contextlib.contextmanager
 def noting_signals(*, patient: bool = True) -> Iterator[Interruption]:
-    """Notes the first SIGINT or SIGTERM; a second one ends the program at once, with status 130 or 143.
+    """Notes the first SIGINT or SIGTERM. A second one ends the program at once, with status 130 or 143.
 
-    A thread listens, since the main one may be busy for long outside of Python, compiling for instance. To
-    have SIGINT blocked in the main thread changes nothing here, but the processes that it starts inherit
-    it: Ctrl-C goes to workers, too, and must not end them while training still needs them.
+    A thread listens for signals, because the main thread may be outside of Python for long, for instance
+    while it compiles. SIGINT is blocked in the main thread. That changes nothing for this process, but the
+    processes that it starts inherit it: Ctrl-C reaches workers, too, and must not end them while training
+    needs them.
 
-    In another thread than the main one, signals are left alone. So is one that is ignored (`nohup`).
+    Signals are left alone if this is called in another thread than the main one, and so is a signal that is
+    ignored (as under `nohup`). A signal that nobody acted upon is raised again at the end.
 
     Args:
-        patient: otherwise the first signal ends the program at once already.
+        patient: False to end the program at the first signal already.
 
     Yields:
         `Interruption`.
@@ -86,17 +92,17 @@ def noting_signals(*, patient: bool = True) -> Iterator[Interruption]:
         os.close(write)
         listener.join()
         os.close(read)
-    if interruption.noted():  # and nobody has acted upon it
+    if interruption.signal is not None:  # no `Interrupted` was raised, so nobody acted upon it
         signal.raise_signal(interruption.signal)
 
 
 def _start_resource_tracker() -> None:
-    """Starts the process that tidies up after workers, which would unblock SIGINT if a worker started it.
+    """Starts the process that tidies up after workers. If a worker started it, it would unblock SIGINT there.
 
-    It does so without the warning that a signal ended a worker, which then has not tidied up itself.
+    It is kept from warning that a worker, ended by a signal, has not tidied up itself.
     """
     quiet = "ignore:resource_tracker:UserWarning"
-    sys.warnoptions.append(quiet)  # processes are started with these
+    sys.warnoptions.append(quiet)  # processes inherit these options
     try:
         resource_tracker.ensure_running()
     finally:
@@ -104,6 +110,7 @@ def _start_resource_tracker() -> None:
 
 
 def _listen(read: int, heeded: list[int], interruption: Interruption, patient: bool) -> None:
+    """In the listening thread: reads the numbers of signals from a pipe until it is closed."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     while byte := os.read(read, 1):
         if byte[0] not in heeded:
@@ -118,9 +125,9 @@ def _listen(read: int, heeded: list[int], interruption: Interruption, patient: b
 def end_on_signals() -> None:
     """From now on, the first SIGINT or SIGTERM ends the program with one line and status 130 or 143.
 
-    For the main thread of a command, wherever it does nothing that it should save. An exception instead, as
-    KeyboardInterrupt, would get lost in callbacks of the garbage collector, abort the process in callbacks
-    of compiled code, and make threads complain whose work is taken away.
+    Call it in the main thread of a command that has nothing to save yet. The program ends without an
+    exception, because a KeyboardInterrupt would get lost in callbacks of the garbage collector, abort the
+    process in callbacks of compiled code, and make threads whose work is taken away print errors.
     """
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -128,13 +135,13 @@ def end_on_signals() -> None:
 
 
 def _end_at_once(number: int, message: str) -> None:
-    """Ends the program whatever it is doing; every file is written beside and renamed, so none is torn."""
+    """Ends the program whatever it is doing. No file is torn, because each is written beside and renamed."""
     for worker in multiprocessing.active_children():
         worker.kill()
     if threading.current_thread() is threading.main_thread():
-        with contextlib.suppress(Exception):  # unless it is just writing
+        with contextlib.suppress(Exception):  # it may be in the middle of writing
             sys.stdout.flush()
     if sys.stdout.isatty():
-        os.write(sys.stdout.fileno(), b"\x1b[?25h\n")  # a line that moves has hidden the cursor
+        os.write(sys.stdout.fileno(), b"\x1b[?25h\n")  # the progress line had hidden the cursor
     os.write(sys.stderr.fileno(), f"{message}\n".encode())
     os._exit(128 + number)
