@@ -16,6 +16,7 @@ from case_jax.runs.checkpoints import CheckpointStore
 from case_jax.runs.workdir import Workdir
 from tests.helpers.commands import refuse_here, run_here
 from tests.helpers.files import ONES, Trap, npy, torch_file
+from tests.helpers.published import published_arrays
 from tests.helpers.refusals import assert_parts, bad
 from tests.helpers.runs import SETTINGS
 
@@ -96,7 +97,7 @@ def place(tmp_path_factory):
     splits = {"a": "train", "b": "train", "c": "test"}
     database = {name: {"subset": split, "annotations": [annotation]} for name, split in splits.items()}
     results = {"c": [{"label": "Jump", "score": 0.5, "segment": [0, 1]}]}
-    network = published()
+    network = published_arrays()  # of the sizes of SETTINGS
     files = {
         "gt.json": {"database": database},
         "p.json": {"results": results},
@@ -129,22 +130,6 @@ def place(tmp_path_factory):
         path.write_bytes(json.dumps(content).encode() if isinstance(content, dict) else content)
     write_runs(folder / "runs")
     return folder
-
-
-def published():
-    """The published code's arrays, of the sizes of `SETTINGS`."""
-    arrays = {}
-    for stream in ("rgb", "flow"):
-        for layer, shape in (
-            (f"cas_module_{stream}.0", (4, 3)),
-            (f"cas_module_{stream}.2", (2, 4)),
-            (f"base_module_{stream}.0", (4, 3)),
-            (f"att_module_{stream}", (1, 4)),
-        ):
-            arrays[f"{layer}.weight"] = np.ones((*shape, 1), np.float32)
-            arrays[f"{layer}.bias"] = np.ones(shape[0], np.float32)
-        arrays[f"clu_head_{stream}.prototypes.weight"] = np.ones((2, 4), np.float32)
-    return arrays
 
 
 def write_runs(folder: Path) -> None:
@@ -286,7 +271,7 @@ def trap(tmp_path, monkeypatch):
     ids=[f"{command} {flags[-1][:40]}" for command, cases in BAD.items() for flags, *_ in cases],
 )
 def test_files_that_cannot_be_used(command, flags, named, wrong, expected, place, trap):
-    (place / "published" / "hostile.pkl").write_bytes(torch_file(published(), hostile=Trap()))
+    (place / "published" / "hostile.pkl").write_bytes(torch_file(published_arrays(), hostile=Trap()))
     before = written(place)
     flags = [flag.replace("{}", str(place)) for flag in [*GOOD[command], *flags]]
     message = refuse_here(command, *flags)

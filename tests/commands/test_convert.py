@@ -5,10 +5,13 @@ import jax
 import numpy as np
 import pytest
 
+from case_jax.config import CaseConfig
 from case_jax.data.torch_files import read_state_dict
 from case_jax.runs.workdir import Workdir
 from tests.conftest import ROOT
 from tests.helpers.commands import refuse_here, succeed_here
+from tests.helpers.files import torch_file
+from tests.helpers.published import published_arrays
 from tests.helpers.refusals import assert_parts
 
 INERTIAL = f"--flagfile={ROOT / 'experiments' / 'flags' / 'inertial.flags'}"
@@ -17,6 +20,31 @@ INERTIAL = f"--flagfile={ROOT / 'experiments' / 'flags' / 'inertial.flags'}"
 @pytest.fixture(scope="module")
 def inertial(shared_data):
     return shared_data / "inertial"
+
+
+def test_a_checkpoint_becomes_a_workdir(tmp_path):
+    """Of THUMOS14's classes, and with a data set of two."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps({"classes": ["Jump", "Run"]}))
+    (tmp_path / "data" / "split_train.txt").touch()
+    np.save(tmp_path / "q.npy", np.full((2, 2), 0.5))
+    for num_classes, flags in ((20, []), (2, [f"--data_dir={tmp_path / 'data'}", "--num_snippets=64"])):
+        arrays = published_arrays(num_classes=num_classes)
+        (tmp_path / "model.pkl").write_bytes(torch_file(arrays))
+        files = [f"--torch={tmp_path / 'model.pkl'}", f"--cluster_labels={tmp_path / 'q.npy'}"]
+        output = tmp_path / f"W{num_classes}"
+        printed = succeed_here("convert", *files, f"--output={output}", *flags)
+        sizes = f"{num_classes} classes, streams rgb (3), flow (3), 2 clusters, as step "
+        assert printed.startswith(sizes)
+        settings, state = Workdir(output).load("last")
+        assert settings.config.num_snippets == (64 if flags else CaseConfig().num_snippets)
+        assert len(settings.info.classes) == num_classes
+        kernel = state.params["flow"]["cas_head"]["kernel"]
+        np.testing.assert_array_equal(kernel, arrays["cas_module_flow.2.weight"][..., 0].T)
+        np.testing.assert_array_equal(state.cluster_labels, np.full((2, 2), 0.5))
+
+
+# Files of the published code, and arrays that it recorded
 
 
 def published(folder):
@@ -59,6 +87,7 @@ def test_a_published_checkpoint_has_its_published_map(converted, inertial, tmp_p
     assert ours["average"] == pytest.approx(theirs["average"], abs=5e-4)
 
 
+@pytest.mark.slow
 def test_a_converted_checkpoint_has_a_report(converted, inertial, tmp_path):
     workdir = tmp_path / "W"
     shutil.copytree(converted, workdir)
@@ -69,7 +98,7 @@ def test_a_converted_checkpoint_has_a_report(converted, inertial, tmp_path):
 
 
 def test_outputs_are_those_of_the_published_code(golden, tmp_path):
-    # The recorded parameters, as a checkpoint of ours that was converted there and back.
+    # The recorded parameters become a checkpoint of ours, and then one of PyTorch again.
     torch = pytest.importorskip("torch")
     arrays = np.load(golden / "trained_state.npz")
     state = {name: torch.from_numpy(arrays[name]) for name in arrays.files if name != "cls_gt"}

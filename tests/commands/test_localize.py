@@ -315,7 +315,8 @@ def test_a_finished_output_is_made_again_where_features_have_changed(
 
 
 @pytest.mark.parametrize(
-    "how", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+    "how",
+    [signal.SIGINT, *(pytest.param(how, marks=pytest.mark.slow) for how in (signal.SIGTERM, signal.SIGKILL))],
 )
 def test_a_killed_command_goes_on(how, flags, features, tmp_path, environment):
     path = features / "rgb" / f"{NAMES[3]}.npy"

@@ -160,7 +160,7 @@ def test_a_terminal_gets_the_line_and_an_interruption_ends_it(small_dataset, tmp
     flags = [f"--data_dir={small_dataset}", f"--workdir={tmp_path}", *SMALL]
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        interruptible("-m", "experiments.thumos", *flags, "--eval_every=14", "--num_steps=42000"),
+        interruptible("-m", "experiments.thumos", *flags, "--num_steps=42000"),
         cwd=ROOT,
         env={**environment, "TERM": "xterm", "COLUMNS": "160"},
         stdout=slave,

@@ -4,18 +4,23 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from case_jax.commands import train
 from case_jax.data.dataset import Dataset, Split
 from case_jax.data.info import DatasetInfo
 from case_jax.data.samplers import plan_batch
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.data.thumos import write_dataset
 from case_jax.runs.workdir import Workdir
+from case_jax.training.loop import NonFiniteLossError
 from tests.conftest import ROOT
 from tests.helpers.commands import interruptible, refuse_here, run_process, succeed_here
 from tests.helpers.refusals import assert_parts
@@ -141,6 +146,7 @@ def test_a_shorter_run_made_longer_equals_the_long_run(trained, tmp_path):
     assert_same_run(Workdir(tmp_path), Workdir(trained.workdir))
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on_to_the_same_result(trained, tmp_path, environment):
     flags = [*trained.flags, f"--workdir={tmp_path}", "--num_steps=6"]
     process = subprocess.Popen(
@@ -167,26 +173,19 @@ def test_a_killed_process_goes_on_to_the_same_result(trained, tmp_path, environm
         chex.assert_trees_all_equal(ours, theirs)
 
 
-def test_baseline_has_no_clusters_and_the_last_step_is_evaluated(trained, tmp_path):
-    printed = succeed_here("train", *trained.flags, f"--workdir={tmp_path}", "--num_steps=3", *BASELINE)
-    rows = metrics_of(tmp_path)
-    assert [row["step"] for row in rows] == [2, 3]
-    assert set(rows[-1]["losses"]) == {
-        "loss",
-        "loss_video",
-        "loss_attention",
-        "foreground_snippets",
-        "gradient_norm",
-    }
-    assert [line.split()[0] for line in table_of(printed)[2:]] == ["last", "best"]
-    settings, state = Workdir(tmp_path).load("last")
-    assert not settings.config.scc
-    assert all("prototypes" not in layers for layers in state.params.values())
+class Baseline(NamedTuple):
+    """A run of the baseline on a data set whose dataset.json says all in which it differs from THUMOS14."""
+
+    dataset: Dataset
+    data: Path
+    workdir: Path
+    stdout: str
 
 
-def test_one_stream_with_names_of_its_own(tmp_path):
-    """dataset.json says everything in which the data set differs from THUMOS14."""
-    data, workdir, output = tmp_path / "data", tmp_path / "workdir", tmp_path / "found.json"
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory) -> Baseline:
+    folder = tmp_path_factory.mktemp("baseline")
+    data, workdir = folder / "data", folder / "workdir"
     info = DatasetInfo(
         classes=("Action01", "Action02"),
         streams=("acc",),
@@ -195,22 +194,44 @@ def test_one_stream_with_names_of_its_own(tmp_path):
         test_subset="validation",
     )
     made = make_synthetic_dataset(0, SyntheticSpec(num_train=4, num_test=2, num_classes=2, width=8))
-    train, test = (
+    train_split, test_split = (
         Split(subset, tuple(v._replace(features={"acc": v.features["rgb"]}) for v in split.videos))
         for subset, split in ((info.train_subset, made.train), (info.test_subset, made.test))
     )
-    write_dataset(Dataset(info, train, test), data)
+    dataset = Dataset(info, train_split, test_split)
+    write_dataset(dataset, data)
+    flags = [f"--data_dir={data}", f"--workdir={workdir}", *SMALL, "--num_steps=3", *BASELINE]
+    return Baseline(dataset, data, workdir, succeed_here("train", *flags))
 
-    printed = succeed_here("train", f"--data_dir={data}", f"--workdir={workdir}", *SMALL, "--num_steps=2")
-    assert "2 classes; streams acc (8); one snippet every 0.32 s" in printed
-    (row,) = metrics_of(workdir)
-    flags = [f"--ground_truth={data / 'gt.json'}", f"--predictions={workdir / 'predictions.json'}"]
+
+def test_the_baseline_has_no_clusters_and_the_last_step_is_evaluated(baseline):
+    rows = metrics_of(baseline.workdir)
+    assert [row["step"] for row in rows] == [2, 3]
+    assert set(rows[-1]["losses"]) == {
+        "loss",
+        "loss_video",
+        "loss_attention",
+        "foreground_snippets",
+        "gradient_norm",
+    }
+    assert [line.split()[0] for line in table_of(baseline.stdout)[2:]] == ["last", "best"]
+    settings, state = Workdir(baseline.workdir).load("last")
+    assert not settings.config.scc
+    assert all("prototypes" not in layers for layers in state.params.values())
+
+
+def test_streams_subsets_and_time_are_those_of_the_data_set(baseline, tmp_path):
+    assert "2 classes; streams acc (8); one snippet every 0.32 s" in baseline.stdout
+    best, predictions = best_of(metrics_of(baseline.workdir)), baseline.workdir / "predictions.json"
+    flags = [f"--ground_truth={baseline.data / 'gt.json'}", f"--predictions={predictions}"]
     scored = json.loads(succeed_here("evaluate", *flags, "--subset=validation", "--json"))
-    assert scored["average"] == row["average"]
+    assert scored["average"] == best["average"]
 
-    features = data / "features" / "test"
-    succeed_here("localize", f"--checkpoint={workdir}", f"--features={features}", f"--output={output}")
-    found, predicted = results_of(output), results_of(workdir / "predictions.json")
+    output, features = tmp_path / "found.json", baseline.data / "features" / "test"
+    succeed_here(
+        "localize", f"--checkpoint={baseline.workdir}", f"--features={features}", f"--output={output}"
+    )
+    found, predicted = results_of(output), results_of(predictions)
     assert list(found) == list(predicted)
     for name, detections in found.items():
         assert [d["label"] for d in detections] == [d["label"] for d in predicted[name]]
@@ -218,7 +239,7 @@ def test_one_stream_with_names_of_its_own(tmp_path):
             assert (ours["score"], *ours["segment"]) == pytest.approx(
                 (theirs["score"], *theirs["segment"]), rel=1e-5, abs=1e-5
             )
-    for video in test.videos:
+    for video in baseline.dataset.test.videos:
         for detection in found[video.name]:
             begin, end = detection["segment"]
             assert 0 <= begin < end <= video.num_snippets * 0.32 + 1e-9
@@ -277,6 +298,21 @@ def test_a_run_on_other_data_is_not_evaluated(trained, tmp_path):
     assert_parts(refuse_here("train", *flags), trained.workdir, "other … widths", "data set")
 
 
+def test_a_loss_that_is_not_finite_is_blamed_on_the_learning_rate(trained, tmp_path, monkeypatch):
+    def diverge(*_):
+        raise NonFiniteLossError("loss is nan at step 2", (0, 3))
+
+    monkeypatch.setattr(train, "train", diverge)
+    message = refuse_here("train", *trained.flags, f"--workdir={tmp_path / 'W'}", "--num_steps=6")
+    assert_parts(
+        message,
+        "--learning_rate",
+        "0.0001; loss is nan at step 2 … synthetic_train_0000, synthetic_train_0003",
+        "finite",
+    )
+
+
+@pytest.mark.slow
 def test_training_stops_at_the_first_loss_that_is_not_finite(trained, tmp_path):
     flags = [f"--workdir={tmp_path}", "--num_steps=2", *BASELINE, "--learning_rate=1e30"]
     message = refuse_here("train", *trained.flags, *flags)
@@ -287,34 +323,41 @@ def test_training_stops_at_the_first_loss_that_is_not_finite(trained, tmp_path):
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 def test_a_batch_that_breaks_training_is_named_and_the_checkpoint_before_it_kept(tmp_path):
     """One video has features so large that the loss overflows. It is first drawn after an evaluation."""
     dataset = make_synthetic_dataset(0, SyntheticSpec(num_train=40, num_test=2, num_classes=2, width=4))
     bad = dataset.train.videos[7]
     bad.features["rgb"][:] = 3e38
     write_dataset(dataset, tmp_path / "data")
-    for seed in range(
-        20
-    ):  # batches follow from the seed; this one must not draw the video in the first four steps
-        batches = [_batch_of(seed, step, num_videos=40, batch_size=4, num_snippets=32) for step in range(10)]
-        met = [step for step, batch in enumerate(batches) if 7 in batch]
-        if met and met[0] >= 4:
-            break
+    seed, met, batch = _first_batch_with(7, num_videos=40, batch_size=4, num_snippets=32)
     flags = [f"--data_dir={tmp_path / 'data'}", *SMALL, f"--seed={seed}", f"--workdir={tmp_path / 'W'}"]
     message = refuse_here("train", *flags, "--num_steps=10")
-    names = ", ".join(dataset.train.videos[video].name for video in batches[met[0]])
+    names = ", ".join(dataset.train.videos[video].name for video in batch)
     assert bad.name in names
-    wrong = f"0.0001; loss is nan at step {met[0] + 1}, with a batch of {names}"
+    wrong = f"0.0001; loss is nan at step {met + 1}, with a batch of {names}"
     assert_parts(message, "--learning_rate", wrong, "finite")
-    good = met[0] // 2 * 2  # --eval_every=2
+    good = met // 2 * 2  # --eval_every=2
     assert metrics_of(tmp_path / "W")[-1]["step"] == good
     assert Workdir(tmp_path / "W").load("last")[1].step == good
     printed = succeed_here("train", *flags, f"--num_steps={good}")
     assert f"last (step {good})" in printed
 
 
-def _batch_of(seed: int, step: int, *, num_videos: int, batch_size: int, num_snippets: int) -> list[int]:
-    key = jax.random.split(jax.random.key(seed))[1]  # as `create_train_state` keeps it
-    lengths = np.full(num_videos, num_snippets)
-    plan = plan_batch(key, step, lengths, batch_size=batch_size, num_snippets=num_snippets)
-    return np.asarray(plan.videos).tolist()
+def _first_batch_with(
+    video: int, *, num_videos: int, batch_size: int, num_snippets: int
+) -> tuple[int, int, list[int]]:
+    """The first seed that draws a video in steps 4 to 9, and not before; the step (from 0) and its batch."""
+    lengths = jnp.full(num_videos, num_snippets)
+    plan = jax.jit(
+        lambda key, step: (
+            plan_batch(key, step, lengths, batch_size=batch_size, num_snippets=num_snippets).videos
+        )
+    )
+    for seed in range(20):
+        key = jax.random.split(jax.random.key(seed))[1]  # as `create_train_state` keeps it
+        batches = [plan(key, step).tolist() for step in range(10)]
+        met = [step for step, batch in enumerate(batches) if video in batch]
+        if met and met[0] >= 4:
+            return seed, met[0], batches[met[0]]
+    raise AssertionError("no seed draws the video late enough")
