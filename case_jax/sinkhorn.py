@@ -139,16 +139,7 @@ def sinkhorn_with_error(
         raise ValueError(f"logits must be (N, K) with N, K >= 1, got shape {logits.shape}")
     num_columns = logits.shape[1]
     compute_dtype = _compute_dtype(logits)
-
-    # The shift of all scores changes nothing, but keeps the division by epsilon from overflowing upwards;
-    # the clip keeps it from overflowing downwards. No gradient flows through the shift.
-    scores = logits.astype(compute_dtype)
-    scores = scores - jax.lax.stop_gradient(scores.max())
-    # An epsilon above 0 in Python may be 0 in float32.
-    divisor = jnp.maximum(jnp.asarray(epsilon, compute_dtype), jnp.finfo(compute_dtype).tiny)
-    log_kernel = jnp.maximum(scores, _LOWEST) / divisor
-    log_kernel = jnp.maximum(log_kernel, _LOWEST)
-
+    log_kernel = _divide_by_epsilon(logits.astype(compute_dtype), epsilon)
     if column_marginal is None:
         log_marginal = jnp.full((num_columns,), -math.log(num_columns), compute_dtype)
     else:
@@ -168,6 +159,16 @@ def sinkhorn_with_error(
     plan = sinkhorn_log_kernel(log_kernel, log_marginal, num_iters=num_iters)
     error = jnp.sum(jnp.abs(plan.mean(axis=0) - jnp.exp(log_marginal)))
     return SinkhornResult(plan.astype(logits.dtype), error)
+
+
+def _divide_by_epsilon(scores: jax.Array, epsilon: float | jax.Array) -> jax.Array:
+    """(N, K) scores, shifted to at most 0, over epsilon; at least _LOWEST."""
+    # The shift of all scores changes nothing, but keeps the division by epsilon from overflowing upwards;
+    # the clip keeps it from overflowing downwards. No gradient flows through the shift.
+    scores = scores - jax.lax.stop_gradient(scores.max())
+    # An epsilon above 0 in Python may be 0 in float32.
+    divisor = jnp.maximum(jnp.asarray(epsilon, scores.dtype), jnp.finfo(scores.dtype).tiny)
+    return jnp.maximum(jnp.maximum(scores, _LOWEST) / divisor, _LOWEST)
 
 
 def sinkhorn_log_kernel(log_kernel: jax.Array, log_marginal: jax.Array, *, num_iters: int) -> jax.Array:

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.helpers")  # so that their failed assertions show what they compared
-
 # Before jax is imported anywhere.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
@@ -19,6 +17,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+pytest.register_assert_rewrite("tests.helpers")  # so that their failed assertions show what they compared
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +60,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled(tmp_path_factory) -> Path:
-    """A folder of compiled programs that all workers and processes of the session share: most of their time."""
+    """A folder of compiled programs that all workers and processes of the session share, which saves time."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent

@@ -13,7 +13,7 @@ from case_jax.training.state import create_train_state
 CONFIG = CaseConfig(num_snippets=16, hidden_dim=8, num_clusters=4, batch_size=3)
 INFO = DatasetInfo(classes=("Jump", "Run"), streams=("rgb", "flow"))
 WIDTHS = {"rgb": 6, "flow": 4}
-LENGTHS = (1, 5, 16, 40, 2)  # a batch of three, and two left over
+LENGTHS = (1, 5, 16, 40, 2)  # shorter than T, as long, and longer
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def videos():
     ]
 
 
-def test_a_partial_batch_scores_as_each_video_alone(state, videos):
+def test_videos_score_together_as_each_does_alone(state, videos):
     together = score_split(state, videos)
     assert together.fused.shape == (5, 16, 2)
     assert together.clusters.shape == (5, 16, 4)
@@ -133,7 +133,7 @@ def test_workers_find_the_same_detections_in_the_same_order(state, videos):
         assert_same_detections(evaluator.detect(strict), detect(strict, videos, INFO))
 
 
-def test_an_evaluation_is_done_once_its_detections_are_there(state, videos):
+def test_an_evaluation_is_done_when_its_detections_are_there(state, videos):
     split = Split("test", tuple(videos))
     with Evaluator(split, INFO, CONFIG) as evaluator:
         assert evaluator.start(state).done()

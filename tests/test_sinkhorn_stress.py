@@ -1,4 +1,4 @@
-"""The solver where numbers are large, small, equal or missing, beside one that needs no care: in float64."""
+"""The solver with large, small, equal and missing numbers, compared with a plain solver in float64."""
 
 import functools
 import itertools
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from case_jax import gaussian_rank_prior, sinkhorn, sinkhorn_with_error
 from case_jax.config import CaseConfig
-from case_jax.method import labels as labeling
 from case_jax.method import losses
+from case_jax.method.labels import label_clusters, label_snippets
 from case_jax.method.objective import joint_loss
 from case_jax.sinkhorn import log_gaussian_rank_prior
 from case_jax.training.state import create_train_state
@@ -112,10 +112,10 @@ def plain_sinkhorn(logits, prior, marginal, epsilon, num_iters):
 
 
 def rounding(logits, prior, marginal, epsilon, num_iters, dtype):
-    """By how much the logarithm of a plan may be off that is solved in ``dtype``.
+    """The largest error of the logarithm of a plan that is solved in ``dtype``.
 
-    Its kernel is rounded at the size of its largest entry. Scaling is 1-Lipschitz in the logarithms (it is a
-    softmax), so that this error comes in once with every scaling.
+    The kernel is rounded at the size of its largest entry. Scaling is 1-Lipschitz in the logarithms (it is a
+    softmax), so every scaling adds this error once.
     """
     with np.errstate(divide="ignore"):
         kernel = logits / epsilon + np.where(prior > 0, np.log(np.where(prior > 0, prior, 1.0)), 0.0)
@@ -167,7 +167,7 @@ def solve(problem, dtype, num_iters, *, batched):
 
 
 def check(plan, error, gradients, problem, dtype, num_iters):
-    """Everything that holds of any problem; how many could be compared with the plain solver."""
+    """Checks all that holds of any problem; returns how many plans were compared with the plain solver."""
     logits, prior, marginal, epsilon = problem
     resolution = float(jnp.finfo(dtype).eps)
     precise = np.finfo(compute_dtype(dtype)).eps
@@ -179,10 +179,10 @@ def check(plan, error, gradients, problem, dtype, num_iters):
     for gradient in gradients:
         assert np.isfinite(gradient).all()
 
-    # What is told is the distance of the plan that is given.
+    # The error is the distance of this very plan.
     distance = np.abs(plan.mean(axis=-2) - marginal).sum(axis=-1)
     np.testing.assert_allclose(error, distance, rtol=0, atol=resolution + 8 * k * precise)
-    # No plan is nearer than the marginal's own sum is to 1.
+    # No plan is nearer to the marginal than the marginal's own sum is to 1.
     assert (error >= np.abs(1 - marginal.sum(axis=-1)) - 8 * k * precise).all()
 
     expected = plain_sinkhorn(logits, prior, marginal, epsilon[..., None, None], num_iters)
@@ -191,7 +191,7 @@ def check(plan, error, gradients, problem, dtype, num_iters):
     off = np.abs(plan - expected).max(axis=(-1, -2))
     allowed = np.expm1(np.minimum(bound, 1.0)) + resolution
     assert (off[compared] <= allowed[compared]).all(), (off - allowed)[compared].max()
-    # What is forbidden stays so, to the last digit, in a row that has something else.
+    # A forbidden entry is exactly 0, unless its row allows no other.
     forbidden = (prior == 0) | (marginal == 0)[..., None, :]
     assert (plan[forbidden & ~forbidden.all(axis=-1, keepdims=True)] == 0).all()
     return compared.sum()
@@ -215,7 +215,7 @@ def test_every_corner_under_vmap(shape, dtype, num_iters):
     problems = [np.stack(part) for part in zip(*(some_problem(shape, *c, rng) for c in corners))]
     plan, error, gradients, problem = solve(problems, dtype, num_iters, batched=True)
     compared = check(plan, error, gradients, problem, dtype, num_iters)
-    assert compared > (300 if num_iters > 3 else 400)  # the others have no digits in float32
+    assert compared > (300 if num_iters > 3 else 400)  # the other plans have no exact digit in float32
 
 
 @given(
@@ -228,7 +228,7 @@ def test_every_corner_under_vmap(shape, dtype, num_iters):
 )
 @settings(max_examples=120, deadline=None, derandomize=True)
 def test_any_problem_alone(chosen, logits, prior, marginal, epsilon, seed):
-    """Without vmap one of the two ways of scaling runs; under vmap both do."""
+    """Without vmap only one of the two ways of scaling runs; under vmap both do."""
     shape, dtype, num_iters = chosen
     problem = some_problem(shape, logits, prior, marginal, epsilon, np.random.default_rng(seed))
     plan, error, gradients, problem = solve(problem, dtype, num_iters, batched=False)
@@ -236,7 +236,7 @@ def test_any_problem_alone(chosen, logits, prior, marginal, epsilon, seed):
 
 
 def test_gradients_in_float32_are_those_of_float64():
-    """Also where the kernel spans so much that the square of its least entry is 0 in float32."""
+    """Even if the kernel spans so much that the square of its least entry is 0 in float32."""
     rng = np.random.default_rng(0)
     n, k, spans = 33, 6, np.repeat(np.array([5.0, 30, 43, 46, 55, 69, 71, 80]), 125)
     low_columns = -spans[:, None, None] * (rng.random((spans.size, 1, k)) < 0.5)
@@ -279,7 +279,7 @@ with_error = jax.jit(sinkhorn_with_error, static_argnames="num_iters")
 
 @pytest.mark.parametrize("num_iters", [1, 3, 50])
 def test_equal_rows_get_the_marginal_however_far_apart_the_columns_are(num_iters):
-    """The gap of 1e7 between the columns is exact in float32, and so must be what comes out."""
+    """The gap of 1e7 between the columns is exact in float32, so the plan must be exact, too."""
     logits = jnp.zeros((6, 3)).at[:, 0].set(1e4)
     plan, error = with_error(logits, epsilon=1e-3, num_iters=num_iters)
     np.testing.assert_allclose(plan, 1 / 3, rtol=0, atol=1e-6)
@@ -292,8 +292,9 @@ def test_equal_rows_get_the_marginal_however_far_apart_the_columns_are(num_iters
 
 @pytest.mark.parametrize("num_iters", [1, 3, 50])
 def test_the_error_is_large_where_few_iterations_cannot_meet_the_marginal(num_iters):
-    # All six rows want column 0, unequally: at so small an epsilon the greediest takes all that it has, and
-    # the next is e^-1e6 below, while an iteration lifts the column by 2. One row of six comes, not two.
+    # All six rows prefer column 0, with different strength. At so small an epsilon the strongest takes the
+    # whole column, and the next is e^-1e6 below it, while an iteration lifts the column by 2 only. So one row
+    # of six comes to column 0, not two.
     logits = jnp.zeros((6, 3)).at[:, 0].set(jnp.arange(1e3, 7e3, 1e3))
     plan, error = with_error(logits, epsilon=1e-3, num_iters=num_iters)
     first = {1: 2 / (2 + 2 / 3), 3: None, 50: None}[num_iters]
@@ -310,12 +311,12 @@ def test_the_error_is_large_where_zeros_make_the_marginal_unreachable():
     result = with_error(jnp.zeros((8, 4)), prior, num_iters=50)
     np.testing.assert_array_equal(result.plan, np.eye(4)[[0] * 8])
     assert float(result.marginal_error) == 2 * (1 - 1 / 4)
-    # A marginal that is no distribution cannot be met either.
+    # A marginal that does not sum to 1 cannot be met, either.
     assert float(with_error(jnp.zeros((8, 4)), column_marginal=jnp.full(4, 1e-12))[1]) == 1.0
 
 
 @pytest.mark.parametrize("num_iters", [1, 3])
-def test_a_prior_that_leaves_a_row_nothing_is_ignored_there(num_iters):
+def test_a_prior_that_forbids_all_of_a_row_is_ignored_in_this_row(num_iters):
     # Row 0 may go to columns 0 and 2 by the prior, and to column 1 alone by the marginal.
     prior = jnp.ones((4, 3)).at[0, 1].set(0.0)
     result = with_error(jnp.zeros((4, 3)), prior, jnp.array([0.0, 1.0, 0.0]), num_iters=num_iters)
@@ -325,7 +326,7 @@ def test_a_prior_that_leaves_a_row_nothing_is_ignored_there(num_iters):
 
 def test_the_error_of_very_many_rows():
     logits = np.random.default_rng(0).standard_normal((300_000, 4)).astype(np.float32)
-    for scale in (3, 300):  # by scaling the kernel, and its logarithm
+    for scale in (3, 300):  # solved by scaling the kernel, and in the log domain
         plan, error = with_error(jnp.asarray(scale * logits))
         distance = np.abs(np.asarray(plan, np.float64).mean(axis=0) - 0.25).sum()
         assert distance > 0.01
@@ -333,7 +334,7 @@ def test_the_error_of_very_many_rows():
 
 
 @pytest.mark.parametrize("epsilon", [1e-37, 1e-46, 1e37])
-def test_an_epsilon_that_float32_does_not_hold(epsilon):
+def test_an_epsilon_beyond_the_range_of_float32(epsilon):
     logits = jnp.array([[0.0, 1.0], [2.0, -1e4], [0.0, 0.0]])
 
     @jax.jit
@@ -359,7 +360,7 @@ def test_epsilon_and_sigma_of_every_kind_must_be_above_zero(value):
 
 
 @pytest.mark.parametrize("num_iters", [0, -1])
-def test_no_iteration_is_refused(num_iters):
+def test_fewer_than_one_iteration_is_refused(num_iters):
     with pytest.raises(ValueError, match=f"^num_iters must be at least 1, got {num_iters}$"):
         sinkhorn_with_error(jnp.zeros((2, 3)), num_iters=num_iters)
 
@@ -412,12 +413,20 @@ def log_softmax(values):
 
 @functools.partial(jax.jit, static_argnames="hard")
 @functools.partial(jax.vmap, in_axes=(0, 0, None, 0, 0, None))
-def label_snippets(logits, foreground, clusters, epsilon, sigma, hard):
-    """What training does with Q^S: its loss, and the gradient of it with the labels made inside."""
+def label_and_differentiate(logits, foreground, clusters, epsilon, sigma, hard):
+    """Q^S, the clustering loss with it, and the gradient of this loss, as training computes them."""
 
     def loss(logits):
-        labels = labeling.label_snippets(
-            logits, foreground, clusters, epsilon=epsilon, sigma=sigma, hard=hard
+        labels = label_snippets(
+            logits,
+            foreground,
+            clusters,
+            epsilon=epsilon,
+            num_iters=3,
+            sigma=sigma,
+            rank="true",
+            transport=True,
+            hard=hard,
         )
         return losses.clustering_loss(logits.astype(jnp.float32), labels.plan), labels
 
@@ -434,7 +443,7 @@ def test_snippet_labels_and_their_loss_at_every_corner(dtype, hard):
     epsilon, sigma = (np.array(column, np.float32) for column in list(zip(*corners))[1:])
     foreground = rng.choice([0.0, 0.3, 0.7, 1.0], (len(corners), shape[0]))
     clusters = jnp.array([0.0, 0.1, 0.5, 0.5, 0.9, 1.0])
-    labels, value, gradient = label_snippets(
+    labels, value, gradient = label_and_differentiate(
         jnp.asarray(logits, dtype), jnp.asarray(foreground, dtype), clusters, epsilon, sigma, hard
     )
     plan = np.asarray(labels.plan, np.float64)
@@ -458,7 +467,7 @@ def test_cluster_labels_and_their_loss_at_every_corner():
     @functools.partial(jax.vmap, in_axes=(0, 0, 0))
     def label(logits, share, epsilon):
         def loss(logits, share):
-            labels = labeling.label_clusters(logits, share, epsilon=epsilon)
+            labels = label_clusters(logits, share, epsilon=epsilon, num_iters=3)
             return losses.cluster_classification_loss(logits, labels.plan), labels
 
         return jax.grad(loss, argnums=(0, 1), has_aux=True)(logits, share)
