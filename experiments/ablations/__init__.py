@@ -1,1 +1,1 @@
-"""The paper's tables and figures, and the questions it leaves open."""
+"""The paper's tables and figures, and studies of questions that it leaves open."""

@@ -17,7 +17,7 @@ _PUBLISHED = "published on THUMOS14"
 
 
 class Column(NamedTuple):
-    """What the cells of a column are."""
+    """A column of a table."""
 
     title: str
     digits: int = 1  # after the point, in text and Markdown
@@ -48,22 +48,22 @@ class Row(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """An ordering that the paper reports, and what was found: the higher row minus the lower one."""
+    """An order of two rows that the paper reports, and the differences found: higher minus lower row."""
 
     text: str
-    differences: tuple[float, ...]  # of the same seed each
+    differences: tuple[float, ...]  # one per seed
     published: float | None = None  # the same difference in the paper, on THUMOS14
 
     @property
     def verdict(self) -> str:
-        """Whether it is seen; "within the spread" if the mean difference is less than its deviation."""
+        """Whether the order is seen; "within the spread" if the mean difference is below its deviation."""
         mean = float(np.mean(self.differences))
         seen = "seen" if mean > 0 else "not seen"
         spread = Cell(self.differences).spread
         return f"{seen}, within the spread" if spread is not None and abs(mean) < spread else seen
 
     def __str__(self) -> str:
-        """One line.
+        """The claim and its verdict in one line.
 
         Example:
             >>> print(Claim("A above B", (1.0, 2.0, -0.5), published=1.1))
@@ -76,7 +76,7 @@ class Claim(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A table."""
+    """A table that compares rows."""
 
     title: str
     columns: tuple[Column, ...]
@@ -86,7 +86,7 @@ class Comparison(NamedTuple):
 
     @property
     def with_published(self) -> list[int]:
-        """Columns of which the paper has a value."""
+        """Positions of the columns for which the paper has a value."""
         cells = zip(*(row.cells for row in self.rows))
         return [
             i
@@ -95,7 +95,7 @@ class Comparison(NamedTuple):
         ]
 
     def texts(self) -> list[list[str]]:
-        """The header and the rows as text; published values stand in columns of their own, at the end."""
+        """The header and the rows as text; published values are in columns of their own, at the end."""
         published = self.with_published
         header = ["", *(column.title for column in self.columns)]
         header += [f"{_PUBLISHED}: {self.columns[i].title}" for i in published]
@@ -109,7 +109,7 @@ class Comparison(NamedTuple):
 
     @property
     def lines(self) -> list[str]:
-        """Notes and claims, one a line."""
+        """The notes and claims, one per line."""
         found = (
             ["Orderings of average mAP at the last step, the higher minus the lower of each seed:"]
             if self.claims
@@ -118,7 +118,7 @@ class Comparison(NamedTuple):
         return [*self.notes, *found, *(f"- {claim}" for claim in self.claims)]
 
     def as_json(self) -> dict[str, Any]:
-        """All values, of every seed."""
+        """The table as JSON, with the values of every seed."""
 
         def cell(cell: Cell | None) -> dict[str, Any] | None:
             if cell is None:
@@ -151,7 +151,7 @@ class Comparison(NamedTuple):
 
 
 def as_text(table: Comparison) -> str:
-    """Aligned text, with a header of several lines where titles are long.
+    """The table as aligned text; a long title takes several lines of the header.
 
     Example:
         >>> rows = (Row("CASE", (Cell((45.0, 47.0), published=46.2),)),)
@@ -182,7 +182,7 @@ def as_text(table: Comparison) -> str:
 
 
 def as_markdown(table: Comparison) -> str:
-    """A Markdown section."""
+    """The table as a section of Markdown."""
     header, *rows = [[cell.replace("|", "\\|") for cell in row] for row in table.texts()]
     lines = [f"## {table.title}", "", *("| " + " | ".join(row) + " |" for row in (header, *rows))]
     lines.insert(3, "|" + " --- |" + " ---: |" * (len(header) - 1))
@@ -193,7 +193,7 @@ def as_markdown(table: Comparison) -> str:
 
 
 def as_csv(table: Comparison) -> str:
-    """Mean, standard deviation and published value of every column, all digits."""
+    """The table as CSV: mean, standard deviation and published value of every column, with all digits."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     kinds = ("mean", "standard deviation", _PUBLISHED)
@@ -208,9 +208,9 @@ def write_table(table: Comparison, stem: Path, *, data: Mapping[str, Any] | None
     """Writes ``stem``.md, .csv and .json.
 
     Args:
-        table: what to write.
+        table: the table.
         stem: path without suffix.
-        data: more for the JSON file, under "data".
+        data: more content of the JSON file, under "data".
 
     Returns:
         Their paths.
@@ -241,12 +241,12 @@ def _number(cell: Cell | None, column: Column, *, signed: bool = False) -> str:
 def _published(cell: Cell | None, column: Column) -> str:
     if cell is None or cell.published is None:
         return ""
-    # As many digits as the paper prints, never fewer than there are.
+    # As many digits as the column has, or as the paper prints if that is more.
     digits = max(column.digits, len(f"{cell.published:g}".partition(".")[2]))
     return f"{cell.published:.{digits}f}"
 
 
 def _stack(title: str) -> list[str]:
-    """A column's title, broken where it says what was published."""
+    """A column's title as lines; the prefix of published values has one line per word."""
     published, colon, title = title.rpartition(": ")
     return [*published.split(), title] if colon else [title]

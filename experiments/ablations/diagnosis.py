@@ -1,9 +1,10 @@
-"""How well attention and clusters tell actions from background, measured against the annotations."""
+"""How well attention and clusters separate actions from background, measured against the annotations."""
 
 import numpy as np
 
 from case_jax.data.dataset import Dataset, in_action
 from case_jax.data.samplers import uniform_indices
+from case_jax.evaluation.clusters import summarise_clusters
 from case_jax.training.state import TrainState
 from experiments.ablations.runs import Laboratory
 
@@ -11,16 +12,17 @@ __all__ = ["area_under_curve", "diagnose", "sampled_truth"]
 
 
 def diagnose(lab: Laboratory, state: TrainState) -> dict[str, float]:
-    """Looks at a trained state with the eyes of the test split's annotations.
+    """Compares a trained state's foreground with the annotations of the test split.
 
     Args:
-        lab: whose test split it is.
+        lab: the laboratory, whose test split is used.
         state: a trained state.
 
     Returns:
-        In % of sampled test snippets: "true", inside an action; "AUC P^A" and, with classified clusters, "AUC
-        P^T", see `area_under_curve`; "purity", of their cluster's more frequent kind. And clusters: "called"
-        foreground by Q^C, and those that "are", by most of their snippets.
+        Percentages of the sampled test snippets: "true" lie in an action; "AUC P^A" and, with CCC, "AUC P^T"
+        are `area_under_curve`; with CCC, "purity" are of their cluster's more frequent kind. With CCC also
+        numbers of clusters: those "called" foreground by Q^C, and those that "are" foreground, because most
+        of their members lie in actions.
     """
     with_clusters = state.config.ccc
     scores = lab.evaluator.score(state, foreground="mixed" if with_clusters else "attention")
@@ -30,22 +32,26 @@ def diagnose(lab: Laboratory, state: TrainState) -> dict[str, float]:
         "AUC P^A": 100 * area_under_curve(np.asarray(scores.attention), truth),
     }
     if with_clusters:
-        own = np.asarray(scores.clusters).argmax(axis=-1)
-        sizes, inside = (
-            np.bincount(own.reshape(-1), weights=weights, minlength=state.config.num_clusters)
-            for weights in (None, truth.reshape(-1))
-        )
+        summary = summarise_clusters(scores.clusters, truth)
         found |= {
             "AUC P^T": 100 * area_under_curve(np.asarray(scores.transformed_foreground), truth),
-            "purity": 100 * float(np.maximum(inside, sizes - inside).sum() / truth.size),
+            "purity": 100 * summary.purity,
             "called": float((np.asarray(state.cluster_labels)[:, 0] > 0.5).sum()),
-            "are": float((2 * inside > sizes).sum()),
+            "are": float(summary.num_foreground),
         }
     return found
 
 
 def sampled_truth(dataset: Dataset, num_snippets: int) -> np.ndarray:
-    """(V, T) bool: whether an annotated action is on in the middle of each sampled test snippet."""
+    """Whether an annotated action is on in the middle of each sampled test snippet.
+
+    Args:
+        dataset: its test split has V videos.
+        num_snippets: T, how many snippets are sampled from each video.
+
+    Returns:
+        (V, T) bool.
+    """
     rows = []
     for video in dataset.test.videos:
         positions = np.asarray(uniform_indices(np.int32(video.num_snippets), num_snippets))
@@ -55,11 +61,13 @@ def sampled_truth(dataset: Dataset, num_snippets: int) -> np.ndarray:
 
 
 def area_under_curve(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Probability that a positive scores higher than a negative, equal scores counted half.
+    """Area under the ROC curve: the probability that a positive scores higher than a negative.
+
+    Equal scores count as half.
 
     Args:
-        scores: any shape.
-        positive: bool of the same shape.
+        scores: (...) float.
+        positive: (...) bool, the same shape.
 
     Returns:
         In [0, 1]; NaN if there are no positives or no negatives.

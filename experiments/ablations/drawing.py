@@ -1,4 +1,4 @@
-"""Figures 3 to 7 of the paper from numbers; they need matplotlib (extra `plots`)."""
+"""Draws the figures of the paper and of the studies from numbers; needs matplotlib (extra `plots`)."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -24,15 +24,15 @@ def spread_curves(
     log_base: int | None = None,
     markers: bool = True,
 ) -> Figure:
-    """Mean over seeds as a line in a band of one standard deviation.
+    """Draws each curve as its mean over seeds, within a band of one standard deviation.
 
     Args:
         curves: name -> ((M,) positions, (seeds, M) values).
-        xlabel: of the axis of positions.
-        ylabel: of the axis of values.
-        title: of the figure.
-        lines: name -> a value that does not depend on the position.
-        log_base: of a logarithmic axis of positions whose ticks are the positions; default linear.
+        xlabel: label of the axis of positions.
+        ylabel: label of the axis of values.
+        title: title of the figure.
+        lines: name -> a value that does not depend on the position, drawn as a horizontal line.
+        log_base: base of a logarithmic axis with a tick at each position; None for a linear axis.
         markers: whether to mark the points.
 
     Returns:
@@ -63,7 +63,7 @@ def spread_curves(
 
 
 class Member(NamedTuple):
-    """A snippet of a cluster."""
+    """A snippet that belongs to a cluster."""
 
     video: str
     second: float
@@ -73,21 +73,21 @@ class Member(NamedTuple):
 
 
 class GalleryRow(NamedTuple):
-    """A cluster."""
+    """A cluster and its surest members."""
 
     cluster: int
     foreground: float  # Q^C[k, 0]
-    share: float  # of the snippets whose first cluster it is
-    purity: float  # share of annotated foreground among these; nan if there are none
-    members: tuple[Member, ...]  # that belong to it most, the first one most
+    hard_share: float  # share of the snippets whose most probable cluster it is
+    purity: float  # how much of this share lies in annotated actions; nan if the share is 0
+    members: tuple[Member, ...]  # the most probable ones, in this order
 
 
 def cluster_gallery(rows: Sequence[GalleryRow], *, title: str) -> Figure:
-    """Clusters, the most foreground one on top, and the snippets that belong to each most.
+    """Draws clusters, the surest foreground on top, with the snippets that belong to each most.
 
     Args:
-        rows: the clusters; with frames or without.
-        title: of the figure.
+        rows: the clusters, with frames or without.
+        title: title of the figure.
 
     Returns:
         A figure.
@@ -106,7 +106,7 @@ def cluster_gallery(rows: Sequence[GalleryRow], *, title: str) -> Figure:
         purity = "" if np.isnan(row.purity) else f", {100 * row.purity:.0f} % truly foreground"
         label = (
             f"cluster {row.cluster}: foreground {row.foreground:.2f}\n"
-            f"{100 * row.share:.0f} % of snippets{purity}"
+            f"{100 * row.hard_share:.0f} % of snippets{purity}"
         )
         bar.text(0, 0.2, label, fontsize=6, va="bottom")
         bar.spines[:].set_visible(False)
@@ -127,22 +127,22 @@ def cluster_gallery(rows: Sequence[GalleryRow], *, title: str) -> Figure:
 
 
 class EmbeddingPanel(NamedTuple):
-    """Points of one embedding space in the plane."""
+    """The points of an embedding space, mapped to the plane."""
 
     title: str
     snippets: np.ndarray  # (N, 2)
     foreground: np.ndarray  # (N,) bool, whether an annotated action is on
     prototypes: np.ndarray  # (K, 2); (0, 2) without clusters
     prototype_foreground: np.ndarray  # (K,) bool
-    agreement: float  # share of a snippet's neighbours that are of its kind, in the embedding space
+    agreement: float  # share of a snippet's neighbours in the embedding space that are of its kind
 
 
 def embedding_maps(panels: Sequence[Sequence[EmbeddingPanel]], *, title: str) -> Figure:
-    """Snippets and prototypes in the plane, a grid of panels.
+    """Draws snippets and prototypes in the plane, in a grid of panels.
 
     Args:
-        panels: rows of panels.
-        title: of the figure.
+        panels: the rows of the grid.
+        title: title of the figure.
 
     Returns:
         A figure.
@@ -157,7 +157,7 @@ def embedding_maps(panels: Sequence[Sequence[EmbeddingPanel]], *, title: str) ->
             (panel.foreground, ORANGE, "o", "foreground snippet"),
         )
         for kind, color, marker, name in kinds:
-            # Many points in a vector file would be slow to open.
+            # A vector file with many points would be slow to open, so points are drawn as an image.
             axes.scatter(
                 *panel.snippets[kind].T,
                 s=5,

@@ -18,15 +18,15 @@ __all__ = ["agreement", "draw_snippets", "maps"]
 def maps(
     state: TrainState, features: Mapping[str, np.ndarray], foreground: np.ndarray, *, name: str
 ) -> list[EmbeddingPanel]:
-    """t-SNE of snippets, together with the prototypes where there are clusters.
+    """t-SNE of snippets, together with the prototypes if the model has clusters.
 
-    Both are normalised first, because clusters are told apart by the cosine.
+    Both are normalised first, because the network compares them by their cosine.
 
     Args:
         state: a trained state.
-        features: stream -> (1, N, D), as `draw_snippets` gives them.
-        foreground: (N,) bool.
-        name: of the model.
+        features: stream -> (1, N, D) features of N snippets, as `draw_snippets` returns them.
+        foreground: (N,) bool, whether an annotated action is on in each snippet.
+        name: name of the model.
 
     Returns:
         One panel per stream.
@@ -56,14 +56,15 @@ def maps(
 
 
 def draw_snippets(dataset: Dataset, num_points: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Test snippets at random.
+    """Draws test snippets at random, without replacement.
 
     Args:
-        dataset: whose test snippets are drawn.
-        num_points: how many, without replacement; all if there are fewer.
+        dataset: the snippets are drawn from its test split.
+        num_points: how many to draw; all snippets if there are fewer.
 
     Returns:
-        stream -> (1, N, D) features, and (N,) bool whether an annotated action is on in the middle of each.
+        stream -> (1, N, D) features, and (N,) bool, whether an annotated action is on in the middle of each
+        snippet.
     """
     videos = dataset.test.videos
     ends = np.cumsum([video.num_snippets for video in videos])
@@ -81,16 +82,16 @@ def draw_snippets(dataset: Dataset, num_points: int) -> tuple[dict[str, np.ndarr
 
 
 def agreement(points: np.ndarray, foreground: np.ndarray, *, num_neighbours: int = 10) -> float:
-    """How separate foreground and background are in a space.
+    """How well foreground and background are separated in a space.
 
     Args:
-        points: (N, D).
+        points: (N, D) float.
         foreground: (N,) bool.
-        num_neighbours: how many to ask.
+        num_neighbours: how many nearest neighbours of a point to look at.
 
     Returns:
-        The share of a point's nearest neighbours that are of its kind, mean over the points of a kind, then
-        over both kinds: 0.5 by chance, 1 if separate. Of one kind only, that one's.
+        The share of a point's nearest neighbours that are of its kind, averaged over the points of each kind,
+        then over both kinds (if there are two): 0.5 by chance, 1 if the kinds are separate.
     """
     count = min(num_neighbours, len(points) - 1)
     neighbours = NearestNeighbors(n_neighbors=count).fit(points).kneighbors(return_distance=False)

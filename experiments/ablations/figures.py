@@ -1,104 +1,53 @@
 """Figures 3 to 7 of the paper."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from case_jax.data.dataset import Dataset
-from case_jax.errors import InputError
 from case_jax.evaluation.matching import make_segments
 from case_jax.evaluation.mean_average_precision import detection_map
 from case_jax.localization.detections import to_activitynet
-from case_jax.report.figures import save_figure, timeline, timeline_height
+from case_jax.method.scores import VideoScores
+from case_jax.report.figures import timeline, timeline_height
 from experiments.ablations import clusters, embeddings
-from experiments.ablations.comparison import Cell, Column, Comparison, Row, as_text, write_table
-from experiments.ablations.drawing import cluster_gallery, embedding_maps, spread_curves
+from experiments.ablations.comparison import Cell, Column, Comparison, Row
+from experiments.ablations.drawing import (
+    EmbeddingPanel,
+    GalleryRow,
+    cluster_gallery,
+    embedding_maps,
+    spread_curves,
+)
+from experiments.ablations.item import Item
+from experiments.ablations.options import Options
 from experiments.ablations.runs import Laboratory
 from experiments.ablations.tables import MapRow, averages, claim, compare, seeds
-from experiments.ablations.variants import BASELINE, CLUSTERS, FULL, NO_PRIOR, WITH_CCC, of_clusters
+from experiments.ablations.variants import BASELINE, CLUSTERS, FULL, NO_PRIOR, WITH_CCC, Variant, of_clusters
 
-__all__ = ["FIGURES", "Item", "Options", "write"]
-
-
-class Options(NamedTuple):
-    """What can be chosen about Figures 5 to 7."""
-
-    videos: tuple[str, ...] = ()  # of Figure 5; none: those that gain most
-    num_videos: int = 2  # of Figure 5, if none is named
-    frames: clusters.Frames | None = None  # of Figure 6
-    num_points: int = 2000  # of Figure 7
-
-    @classmethod
-    def of(
-        cls,
-        dataset: Dataset,
-        videos: Sequence[str],
-        num_videos: int,
-        frames_dir: str | None,
-        frames_rate: float | None,
-        num_points: int,
-    ) -> "Options":
-        """Options from the flags of the same names.
-
-        Raises:
-            InputError: if a video is no test video, or one has no frames.
-        """
-        names = [video.name for video in dataset.test.videos]
-        for video in videos:
-            if video not in names:
-                raise InputError(f"--videos: {video!r} is no test video; expected names such as {names[0]!r}")
-        frames = None
-        if frames_dir is not None:
-            rate = frames_rate or dataset.info.frames_per_second
-            frames = clusters.Frames(frames_dir, names, frames_per_second=rate)
-        return cls(tuple(dict.fromkeys(videos)), num_videos, frames, num_points)
+__all__ = ["FIGURES"]
 
 
-class Item(NamedTuple):
-    """What is printed and written."""
-
-    table: Comparison
-    figure: Figure | None = None
-    data: Mapping[str, Any] | None = None  # what the figure draws, where that is more than the table
-
-
-def write(item: Item, stem: Path) -> tuple[str, list[Path]]:
-    """Writes ``stem``.md, .csv and .json of the table, .png and .svg of the figure.
-
-    Returns:
-        The table as text, and the paths.
-
-    Raises:
-        InputError: if the folder cannot be written to.
-    """
-    paths = write_table(item.table, stem, data=item.data)
-    if item.figure is not None:
-        paths += save_figure(item.figure, stem)
-    return as_text(item.table), paths
+# Figure 3
 
 
 def _figure_3(lab: Laboratory, options: Options) -> Item:
+    """Average mAP over the number of clusters."""
     del options
-    rows = [MapRow(BASELINE, "baseline", {"avg": 42.1})]
-    rows += [MapRow(of_clusters(k), f"K = {k}", {"avg": 46.2} if k == 16 else {}) for k in CLUSTERS]
     title = "Figure 3: number of clusters"
-    table = compare(lab, title, rows)
-    points = {row.title: row for row in rows}
-    more = [k for k in CLUSTERS if k >= 16]
-    table = table._replace(
+    points = {k: MapRow(of_clusters(k), f"K = {k}", {"avg": 46.2} if k == 16 else {}) for k in CLUSTERS}
+    baseline = MapRow(BASELINE, "baseline", {"avg": 42.1})
+    table = compare(lab, title, [baseline, *points.values()])._replace(
         claims=(
-            claim(lab, points["baseline"], points["K = 2"])._replace(text="K = 2 below baseline"),
-            *(claim(lab, points[f"K = {k}"], points["K = 2"]) for k in more),
+            claim(lab, baseline, points[2])._replace(text="K = 2 below baseline"),
+            *(claim(lab, points[k], points[2]) for k in CLUSTERS if k >= 16),
         )
     )
-    values = np.array([averages(lab, row.variant) for row in rows[1:]]).T
-    baseline = float(np.mean(averages(lab, BASELINE)))
     figure = spread_curves(
-        {"CASE": (CLUSTERS, values)},
-        lines={"baseline": baseline},
+        {"CASE": (CLUSTERS, np.array([averages(lab, row.variant) for row in points.values()]).T)},
+        lines={"baseline": float(np.mean(averages(lab, BASELINE)))},
         xlabel="number of clusters K",
         ylabel=f"average mAP (%), {lab.data_name}",
         title=title,
@@ -107,7 +56,13 @@ def _figure_3(lab: Laboratory, options: Options) -> Item:
     return Item(table, figure)
 
 
+# Figure 4
+
+Curve = tuple[np.ndarray, np.ndarray]  # (M,) steps, (seeds, M) values
+
+
 def _figure_4(lab: Laboratory, options: Options) -> Item:
+    """Entropies of labels over training."""
     del options
     lab.train([FULL, NO_PRIOR])
     curves = {
@@ -115,8 +70,8 @@ def _figure_4(lab: Laboratory, options: Options) -> Item:
         f"H(Q^S), Eq. (12), sigma = {lab.base.config.sigma:g}": lab.history(FULL, "entropy_snippets"),
         "H(Q^S), Eq. (10)": lab.history(NO_PRIOR, "entropy_snippets"),
     }
-    upper = float(np.log(lab.base.config.num_clusters))
     title = "Figure 4: entropy of labels over training"
+    upper = float(np.log(lab.base.config.num_clusters))
     figure = spread_curves(
         curves,
         lines={"ln K": upper},
@@ -125,86 +80,125 @@ def _figure_4(lab: Laboratory, options: Options) -> Item:
         title=title,
         markers=False,
     )
-    rows = []
-    for name, (steps, values) in curves.items():
-        at = [0, (len(steps) - 1) // 2, len(steps) - 1]
-        rows.append(Row(name, tuple(Cell(tuple(values[:, i].tolist())) for i in at)))
-    columns = tuple(Column(f"step {steps[i]:,}", 3) for i in at)
-    table = Comparison(
+    data = {
+        name: {"steps": steps.tolist(), "values": values.tolist()} for name, (steps, values) in curves.items()
+    }
+    return Item(_entropies(lab, curves, title, upper), figure, data)
+
+
+def _entropies(lab: Laboratory, curves: Mapping[str, Curve], title: str, upper: float) -> Comparison:
+    """The curves' values at the first, the middle and the last step."""
+    steps = next(iter(curves.values()))[0]
+    at = [0, (len(steps) - 1) // 2, len(steps) - 1]
+    return Comparison(
         title,
-        columns,
-        tuple(rows),
+        tuple(Column(f"step {steps[i]:,}", 3) for i in at),
+        tuple(
+            Row(name, tuple(Cell(tuple(values[:, i].tolist())) for i in at))
+            for name, (_, values) in curves.items()
+        ),
         (
             "Mean entropy of a label in nats, over the steps since the value before; uniform labels of "
             f"snippets have ln K = {upper:.2f}, those of clusters ln 2 = 0.69.",
             f"{seeds(lab).capitalize()}.",
         ),
     )
-    data = {
-        name: {"steps": steps.tolist(), "values": values.tolist()} for name, (steps, values) in curves.items()
-    }
-    return Item(table, figure, data)
+
+
+# Figure 5
+
+
+class _Tested(NamedTuple):
+    """The test videos as one model finds them with one foreground probability."""
+
+    scores: VideoScores
+    found: dict[str, list[dict]]  # video -> detections in the ActivityNet format
+    quality: dict[str, float]  # video -> average mAP within it, in [0, 1]
 
 
 def _figure_5(lab: Laboratory, options: Options) -> Item:
+    """Timelines of videos, and how much P^M gains there over P^A."""
     lab.train([FULL])
-    seed, info, test = lab.seeds[0], lab.dataset.info, lab.dataset.test
-    state = lab.state(FULL, seed)
-    maps = {}
-    for variant in (WITH_CCC, FULL):
-        scores = lab.evaluator.score(state, foreground=variant.foreground)
-        detections = lab.evaluator.localize(scores, state.config).detections()
-        found = to_activitynet(detections, info.classes)["results"]
-        maps[variant.foreground] = {
-            name: detection_map(
-                make_segments({name: truth}), make_segments({name: found.get(name, [])}), lab.base.tiou
-            ).average
-            for name, truth in test.ground_truth().items()
-        }
-    gain = {name: maps["mixed"][name] - maps["attention"][name] for name in maps["mixed"]}
-    names = list(options.videos) or sorted(gain, key=gain.get, reverse=True)[: options.num_videos]
-    rows = {video.name: row for row, video in enumerate(test.videos)}
-
-    shown = [test.videos[rows[name]] for name in names]
-    heights = [
-        timeline_height(len({a.label for a in v.annotations} | {d["label"] for d in found[v.name]}))
-        for v in shown
-    ]
-    figure = Figure(figsize=(9, sum(heights)), layout="constrained")
-    parts = np.atleast_1d(figure.subfigures(len(shown), 1, height_ratios=heights))
-    for part, video in zip(parts, shown):
-        of_video = type(scores)(*(np.asarray(array[rows[video.name]]) for array in scores))
-        timeline(video, of_video, found[video.name], info, figure=part)
+    attention, mixed = _test_videos(lab, WITH_CCC), _test_videos(lab, FULL)
+    gain = {name: quality - attention.quality[name] for name, quality in mixed.quality.items()}
+    most = sorted(gain, key=lambda name: gain[name], reverse=True)
+    names = list(options.videos) or most[: options.num_videos]
+    shown = "videos as asked for." if options.videos else "the videos that P^M gains most on."
     table = Comparison(
         "Figure 5: foreground probabilities, ground truth and detections",
         (Column("P^A"), Column("P^M"), Column("gain")),
         tuple(
             Row(
                 name,
-                tuple(Cell((100 * v,)) for v in (maps["attention"][name], maps["mixed"][name], gain[name])),
+                tuple(Cell((100 * v,)) for v in (attention.quality[name], mixed.quality[name], gain[name])),
             )
             for name in names
         ),
         (
-            f"Average mAP in % within each video, seed {seed}, last step; "
-            + ("videos as asked for." if options.videos else "the videos that P^M gains most on.")
-            + f" Of all {len(gain)} test videos P^M gains in {sum(g > 0 for g in gain.values())} and loses "
+            f"Average mAP in % within each video, seed {lab.seeds[0]}, last step; {shown} "
+            f"Of all {len(gain)} test videos P^M gains in {sum(g > 0 for g in gain.values())} and loses "
             f"in {sum(g < 0 for g in gain.values())}.",
         ),
     )
-    return Item(table, figure)
+    return Item(table, _timelines(lab, mixed, names))
+
+
+def _test_videos(lab: Laboratory, variant: Variant) -> _Tested:
+    """Tests the first seed's last checkpoint, video by video."""
+    state = lab.state(variant, lab.seeds[0])
+    scores = lab.evaluator.score(state, foreground=variant.foreground)
+    detections = lab.evaluator.localize(scores, state.config).detections()
+    found = to_activitynet(detections, lab.dataset.info.classes)["results"]
+    quality = {
+        name: detection_map(
+            make_segments({name: truth}), make_segments({name: found.get(name, [])}), lab.base.tiou
+        ).average
+        for name, truth in lab.dataset.test.ground_truth().items()
+    }
+    return _Tested(scores, found, quality)
+
+
+def _timelines(lab: Laboratory, tested: _Tested, names: Sequence[str]) -> Figure:
+    """The timelines of the named videos, one below the other."""
+    rows = {video.name: row for row, video in enumerate(lab.dataset.test.videos)}
+    videos = [lab.dataset.test.videos[rows[name]] for name in names]
+    heights = [
+        timeline_height(
+            len({a.label for a in video.annotations} | {d["label"] for d in tested.found[video.name]})
+        )
+        for video in videos
+    ]
+    figure = Figure(figsize=(9, sum(heights)), layout="constrained")
+    parts = np.atleast_1d(figure.subfigures(len(videos), 1, height_ratios=heights))
+    for part, video in zip(parts, videos):
+        row = rows[video.name]
+        of_video = jax.tree.map(lambda array, row=row: np.asarray(array[row]), tested.scores)
+        timeline(video, of_video, tested.found[video.name], lab.dataset.info, figure=part)
+    return figure
+
+
+# Figure 6
 
 
 def _figure_6(lab: Laboratory, options: Options) -> Item:
+    """Clusters, and the test snippets that belong to each most."""
     lab.train([FULL])
     seed = lab.seeds[0]
     state = lab.state(FULL, seed)
     rows = clusters.gallery(
         lab.evaluator.score(state), state.cluster_labels, lab.dataset, frames=options.frames
     )
-    ranked = sorted(rows, key=lambda row: -row.foreground)
     title = "Figure 6: clusters and the snippets that belong to them most"
-    table = Comparison(
+    data = {f"cluster {row.cluster}": _gallery_data(row) for row in rows}
+    return Item(
+        _gallery_table(rows, title, seed), cluster_gallery(rows, title=f"{title} (seed {seed})"), data
+    )
+
+
+def _gallery_table(rows: Sequence[GalleryRow], title: str, seed: int) -> Comparison:
+    """The clusters, the surest foreground first."""
+    ranked = sorted(rows, key=lambda row: -row.foreground)
+    return Comparison(
         title,
         (Column("foreground", 2), Column("share (%)"), Column("truly foreground (%)")),
         tuple(
@@ -212,7 +206,7 @@ def _figure_6(lab: Laboratory, options: Options) -> Item:
                 f"cluster {row.cluster}",
                 (
                     Cell((row.foreground,)),
-                    Cell((100 * row.share,)),
+                    Cell((100 * row.hard_share,)),
                     None if np.isnan(row.purity) else Cell((100 * row.purity,)),
                 ),
             )
@@ -228,18 +222,24 @@ def _figure_6(lab: Laboratory, options: Options) -> Item:
             ),
         ),
     )
-    data = {
-        f"cluster {row.cluster}": row._asdict()
-        | {
-            "purity": None if np.isnan(row.purity) else row.purity,
-            "members": [member._replace(frame=None)._asdict() for member in row.members],
-        }
-        for row in rows
+
+
+def _gallery_data(row: GalleryRow) -> dict[str, Any]:
+    """A cluster as JSON."""
+    return {
+        "cluster": row.cluster,
+        "foreground": row.foreground,
+        "share": row.hard_share,
+        "purity": None if np.isnan(row.purity) else row.purity,
+        "members": [member._replace(frame=None)._asdict() for member in row.members],
     }
-    return Item(table, cluster_gallery(rows, title=f"{title} (seed {seed})"), data)
+
+
+# Figure 7
 
 
 def _figure_7(lab: Laboratory, options: Options) -> Item:
+    """Embeddings of snippets in the plane, of the baseline and of CASE."""
     lab.train([BASELINE, FULL])
     seed = lab.seeds[0]
     features, foreground = embeddings.draw_snippets(lab.dataset, options.num_points)
@@ -249,7 +249,14 @@ def _figure_7(lab: Laboratory, options: Options) -> Item:
     ]
     title = "Figure 7: embeddings of snippets and prototypes of clusters (t-SNE)"
     flat = [panel for row in panels for panel in row]
-    table = Comparison(
+    figure = embedding_maps(panels, title=f"{title}, {lab.data_name}, seed {seed}")
+    return Item(
+        _embedding_table(flat, title, seed), figure, {panel.title: _panel_data(panel) for panel in flat}
+    )
+
+
+def _embedding_table(panels: Sequence[EmbeddingPanel], title: str, seed: int) -> Comparison:
+    return Comparison(
         title,
         (Column("snippets", 0), Column("foreground (%)"), Column("same kind nearby (%)")),
         tuple(
@@ -261,7 +268,7 @@ def _figure_7(lab: Laboratory, options: Options) -> Item:
                     Cell((100 * panel.agreement,)),
                 ),
             )
-            for panel in flat
+            for panel in panels
         ),
         (
             f"Test snippets drawn at random, seed {seed}, last step. Same kind nearby: how many of a "
@@ -269,16 +276,16 @@ def _figure_7(lab: Laboratory, options: Options) -> Item:
             "kinds; 50 % is chance.",
         ),
     )
-    data = {
-        panel.title: {
-            "snippets": panel.snippets.tolist(),
-            "foreground": panel.foreground.tolist(),
-            "prototypes": panel.prototypes.tolist(),
-            "prototype_foreground": panel.prototype_foreground.tolist(),
-        }
-        for panel in flat
+
+
+def _panel_data(panel: EmbeddingPanel) -> dict[str, Any]:
+    """A panel's points as JSON."""
+    return {
+        "snippets": panel.snippets.tolist(),
+        "foreground": panel.foreground.tolist(),
+        "prototypes": panel.prototypes.tolist(),
+        "prototype_foreground": panel.prototype_foreground.tolist(),
     }
-    return Item(table, embedding_maps(panels, title=f"{title}, {lab.data_name}, seed {seed}"), data)
 
 
 FIGURES: Mapping[int, Callable[[Laboratory, Options], Item]] = {

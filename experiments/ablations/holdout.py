@@ -1,4 +1,4 @@
-"""A part of the training split in place of the test split, to choose settings without a look at that one."""
+"""A part of the training split as the test split, to choose settings without using the real test split."""
 
 import re
 from typing import NamedTuple
@@ -10,61 +10,65 @@ from case_jax.errors import InputError
 
 __all__ = ["HeldOut", "apply", "define_flags", "described", "from_flags"]
 
-FLAGS = flags.FLAGS
-
 
 class HeldOut(NamedTuple):
-    """What the flags ask for."""
+    """Which part of the training split is held out."""
 
     part: int  # counted from 1
     num_parts: int
-    group: re.Pattern[str] | None  # whose match in a name tells which videos stay together
+    group: re.Pattern[str] | None  # videos whose names have the same match stay together
 
 
-def define_flags() -> None:
-    """The flags --holdout and --holdout_group."""
+def define_flags(given: flags.FlagValues) -> None:
+    """Defines the flags --holdout and --holdout_group."""
     flags.DEFINE_string(
         "holdout",
         None,
         'which part of the training split stands in for the test split, "1/5" for the first of five: '
-        "settings can be chosen on these parts without a look at the test split",
+        "settings can be chosen on these parts without using the test split",
+        flag_values=given,
     )
     flags.DEFINE_string(
         "holdout_group",
         None,
-        "regular expression whose first match in a video's name tells what must not be divided, a person for "
-        "instance; default every video may go anywhere",
+        "regular expression whose first match in a video's name is the group that must not be divided, a "
+        "person for instance; default every video is a group of its own",
+        flag_values=given,
     )
 
 
-def from_flags() -> HeldOut | None:
-    """What the flags ask for, if they do.
+def from_flags(given: flags.FlagValues) -> HeldOut | None:
+    """The part that the flags ask for; None if they ask for none.
 
     Raises:
-        InputError: if they are no part, or no regular expression.
+        InputError: if --holdout is not a part, or --holdout_group not a regular expression.
     """
-    if FLAGS.holdout is None:
-        if FLAGS.holdout_group is not None:
+    if given.holdout is None:
+        if given.holdout_group is not None:
             raise InputError("--holdout_group: is given without --holdout; expected both")
         return None
-    match = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", FLAGS.holdout)
+    match = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", given.holdout)
     part, num_parts = (int(number) for number in match.groups()) if match else (0, 0)
     if not 1 <= part <= num_parts or num_parts < 2:
-        raise InputError(f'--holdout: is {FLAGS.holdout!r}; expected "1/5" for the first of five parts')
+        raise InputError(f'--holdout: is {given.holdout!r}; expected "1/5" for the first of five parts')
     try:
-        group = None if FLAGS.holdout_group is None else re.compile(FLAGS.holdout_group)
+        group = None if given.holdout_group is None else re.compile(given.holdout_group)
     except re.error as error:
         raise InputError(
-            f"--holdout_group: is {FLAGS.holdout_group!r} ({error}); expected a regular expression"
+            f"--holdout_group: is {given.holdout_group!r} ({error}); expected a regular expression"
         ) from None
     return HeldOut(part, num_parts, group)
 
 
 def apply(held_out: HeldOut | None, dataset: Dataset) -> Dataset:
-    """The data set, with that part in place of its test split.
+    """The data set with the held-out part in place of its test split.
+
+    Args:
+        held_out: the part; None returns the data set as it is.
+        dataset: its training videos must be annotated.
 
     Raises:
-        InputError: if a name has no group, or there are fewer groups than parts.
+        InputError: if a video's name has no group, or there are fewer groups than parts.
     """
     if held_out is None:
         return dataset
@@ -78,7 +82,7 @@ def apply(held_out: HeldOut | None, dataset: Dataset) -> Dataset:
 
 
 def described(held_out: HeldOut | None) -> str:
-    """What figures are of, to be put behind the data set's name."""
+    """The held-out part in words, to follow the name of the data set; empty if none is held out."""
     if held_out is None:
         return ""
     return f" (part {held_out.part} of {held_out.num_parts} of its training split, held out)"

@@ -1,4 +1,4 @@
-"""Training what a table needs, once: every run is kept in the workdir under its settings' hash."""
+"""Trains each run that a table needs only once: runs are kept in folders named by a hash of the settings."""
 
 import dataclasses
 import hashlib
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from rich.console import Console
 
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import Dataset
@@ -18,8 +17,11 @@ from case_jax.data.files import read_json, write_text_atomically
 from case_jax.errors import InputError
 from case_jax.evaluator import Evaluator
 from case_jax.runs.checkpoints import CheckpointStore
+from case_jax.runs.hardware import Hardware
+from case_jax.runs.narrator import Narrator
+from case_jax.runs.run import Run
 from case_jax.runs.settings import RunSettings
-from case_jax.runs.train import Hardware, Run, train
+from case_jax.runs.train import train
 from case_jax.runs.workdir import Workdir
 from case_jax.training.loop import NonFiniteLossError
 from case_jax.training.state import TrainState
@@ -31,13 +33,13 @@ Which = Literal["last", "best"]
 
 
 class Evaluated(NamedTuple):
-    """One seed's checkpoint on the test split."""
+    """The evaluation of one seed's checkpoint on the test split."""
 
     step: int
     tiou: tuple[float, ...]
     map: tuple[float, ...]  # mAP in [0, 1] per tIoU
-    average: float  # over all of them
-    assignment_entropy: float | None  # H of the mean P^S over test snippets, nats; None without clusters
+    average: float  # mean of `map`
+    assignment_entropy: float | None  # of the mean P^S over test snippets, nats; None without clusters
 
 
 class Laboratory:
@@ -49,42 +51,42 @@ class Laboratory:
         dataset: Dataset,
         workdir: Workdir,
         hardware: Hardware,
-        console: Console,
+        narrator: Narrator,
         *,
         seeds: Sequence[int],
         seeds_at_once: int = 1,
         data_name: str = "the data set",
     ):
-        """Prepares; nothing is trained until it is asked for.
+        """Prepares a laboratory. Nothing is trained until its result is asked for.
 
         Args:
-            base: the full method's settings; its seed is not used.
-            dataset: on what.
-            workdir: where the runs are kept, in `runs/`.
-            hardware: where to compute.
-            console: for progress.
-            seeds: to train every variant with.
-            seeds_at_once: how many of them train together.
-            data_name: what the figures are said to be of.
+            base: settings of the full method; their seed is ignored.
+            dataset: all runs train and test on it.
+            workdir: its subfolder `runs` keeps the runs.
+            hardware: devices and worker processes.
+            narrator: hears about the progress of training.
+            seeds: every variant is trained with each of them.
+            seeds_at_once: how many seeds train together.
+            data_name: name of the data set in tables and figures.
         """
         self.base, self.dataset, self.hardware = base, dataset, hardware
         self.seeds, self.data_name = tuple(seeds), data_name
         self.folder = workdir.path / "runs"
-        self._console, self._seeds_at_once = console, seeds_at_once
+        self._narrator, self._seeds_at_once = narrator, seeds_at_once
         self._fingerprint = fingerprint(dataset)
         self._evaluator: Evaluator | None = None
-        self._trained: set[Path] = set()  # runs known to be: every cell of a table asks
+        self._trained: set[Path] = set()  # runs known to be trained; every cell of a table asks
 
     def config(self, variant: Variant) -> CaseConfig:
-        """The settings that a variant trains with."""
+        """The config with which a variant trains."""
         return dataclasses.replace(self.base.config, **variant.changes)
 
     def workdir(self, variant: Variant, seed: int) -> Workdir:
-        """Where a run is."""
+        """The folder of a variant's run with one seed."""
         return Workdir(self.folder / run_name(self._settings(variant, seed), self._fingerprint)).of_seed(seed)
 
     def train(self, variants: Iterable[Variant]) -> None:
-        """Trains all of them that are not trained yet, and goes on where a training was interrupted.
+        """Trains the variants that are not trained yet, and goes on where a training was interrupted.
 
         Raises:
             InputError: if a loss is not finite, or a run in the workdir cannot be read.
@@ -98,20 +100,28 @@ class Laboratory:
             self._train(variant, seeds, f"{number} of {len(missing)}: {variant.name}")
 
     def evaluated(self, variant: Variant, which: Which = "last") -> list[Evaluated]:
-        """What came out, one per seed; trains first if need be.
+        """Evaluates a variant, after training it if needed.
 
         Args:
-            variant: what to test, and with which foreground probability.
-            which: the last checkpoint, or the one with the best average mAP (with P^M, where there is one).
+            variant: what to train, and the foreground probability to test with.
+            which: "last" for the last checkpoint, "best" for the one with the best average mAP during
+                training (with P^M, if the variant has it).
+
+        Returns:
+            One `Evaluated` per seed.
         """
         self.train([variant])
         return [self._evaluated(variant, seed, which) for seed in self.seeds]
 
     def history(self, variant: Variant, metric: str) -> tuple[np.ndarray, np.ndarray]:
-        """A metric of training.
+        """A metric of training, after training the variant if needed.
+
+        Args:
+            variant: what to train.
+            metric: a name in `history.jsonl`.
 
         Returns:
-            (M,) steps, and (seeds, M) means of the metric over the steps up to each.
+            (M,) int steps, and (seeds, M) float means of the metric over the steps since the step before.
         """
         self.train([variant])
         rows = [self.workdir(variant, seed).history() for seed in self.seeds]
@@ -120,12 +130,12 @@ class Laboratory:
         )
 
     def state(self, variant: Variant, seed: int, which: Which = "last") -> TrainState:
-        """A trained state."""
+        """The state in a checkpoint of a variant that is trained."""
         return self.workdir(variant, seed).load(which)[1]
 
     @property
     def evaluator(self) -> Evaluator:
-        """Of the test split; the same for all variants, which differ in nothing that it keeps."""
+        """The evaluator of the test split. All variants share it: it keeps nothing in which they differ."""
         if self._evaluator is None:
             self._evaluator = Evaluator(
                 self.dataset.test, self.dataset.info, self.base.config, on_device=self.hardware.on_device
@@ -145,59 +155,63 @@ class Laboratory:
         def progress(seed: int) -> int:
             return max(_steps(self.workdir(variant, seed)), default=0)
 
-        # Seeds train together only from the same step on.
+        # Only seeds that are at the same step can train together.
         for _, group in itertools.groupby(sorted(seeds, key=progress, reverse=True), key=progress):
             group = list(group)
             for begin in range(0, len(group), self._seeds_at_once):
                 together = group[begin : begin + self._seeds_at_once]
-                runs = [Run(self._settings(variant, s), self.workdir(variant, s)) for s in together]
-                for run in runs:
-                    run.workdir.begin(run.settings)
-                named = f"{title}, seed {', '.join(map(str, together))}"
-                try:
-                    train(runs, self.dataset, self.hardware, self._console, title=named, narrate=False)
-                except NonFiniteLossError as error:
-                    names = [video.name for video in self.dataset.train.videos]
-                    raise InputError(f"{variant.name}: {error.with_names(names)}") from None
+                self._train_together(variant, together, f"{title}, seed {', '.join(map(str, together))}")
+
+    def _train_together(self, variant: Variant, seeds: Sequence[int], title: str) -> None:
+        runs = [Run(self._settings(variant, s), self.workdir(variant, s), self.dataset) for s in seeds]
+        for run in runs:
+            run.workdir.begin(run.settings)
+        try:
+            train(runs, self.hardware, self._narrator, title=title, narrate=False)
+        except NonFiniteLossError as error:
+            raise InputError(f"{variant.name}: {runs[0].named(error)}") from None
 
     def _evaluated(self, variant: Variant, seed: int, which: Which) -> Evaluated:
         workdir = self.workdir(variant, seed)
         path, key = workdir.path / "evaluations.json", f"{which}, {variant.foreground}"
         known = read_json(path) if path.exists() else {}
         if key not in known:
-            state = self.state(variant, seed, which)
-            scores = self.evaluator.score(state, foreground=variant.foreground)
-            detections = self.evaluator.localize(scores, state.config).detections()
-            result = self.evaluator.map_of(detections, self.base.tiou)
-            entropy = None
-            if scores.clusters is not None:
-                share = np.asarray(scores.clusters, np.float64).mean(axis=(0, 1))
-                entropy = float(-np.sum(share * np.log(np.maximum(share, 1e-300))))
-            known[key] = Evaluated(
-                int(state.step), self.base.tiou, tuple(result.per_tiou.tolist()), result.average, entropy
-            )._asdict()
+            known[key] = self._evaluate(variant, seed, which)._asdict()
             write_text_atomically(path, json.dumps(known, indent=1) + "\n")
         try:
             result = Evaluated(**known[key])
             return result._replace(tiou=tuple(result.tiou), map=tuple(result.map))
         except TypeError:
             raise InputError(
-                f"{path}: {key!r} is no evaluation; expected what this command wrote, or no such file"
+                f"{path}: {key!r} is not an evaluation; expected what this command wrote, or no such file"
             ) from None
+
+    def _evaluate(self, variant: Variant, seed: int, which: Which) -> Evaluated:
+        state = self.state(variant, seed, which)
+        scores = self.evaluator.score(state, foreground=variant.foreground)
+        detections = self.evaluator.localize(scores, state.config).detections()
+        result = self.evaluator.map_of(detections, self.base.tiou)
+        return Evaluated(
+            int(state.step),
+            self.base.tiou,
+            tuple(result.per_tiou.tolist()),
+            result.average,
+            None if scores.clusters is None else _entropy_of_mean(scores.clusters),
+        )
 
 
 def run_name(settings: RunSettings, data: str) -> str:
-    """The folder of a run: a hash of its settings, without the seed, and of its data's `fingerprint`."""
+    """Name of a run's folder: a hash of its settings without the seed, and of its data's `fingerprint`."""
     content: dict[str, Any] = {**settings.as_json(), "data": data}
     del content["seed"], content["longest_video"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """A hash of names, times, annotations, and some snippets of every video.
+    """A hash of the names, times, annotations and some snippets of all videos.
 
-    It tells data sets apart, and features from the same ones extracted anew, without reading all of them:
-    nine evenly spaced snippets of each video, the first one among them, and the last.
+    It differs between data sets, and changes when features are extracted anew. Only nine evenly spaced
+    snippets of each video, the first one among them, and the last snippet are read.
     """
     digest = hashlib.sha256()
     for split in (dataset.train, dataset.test):
@@ -212,8 +226,14 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def _steps(workdir: Workdir) -> list[int]:
-    """Steps of which there is a checkpoint."""
+    """Steps that have a checkpoint."""
     if not workdir.checkpoints.is_dir():
         return []
     with CheckpointStore(workdir.checkpoints, read_only=True) as store:
         return store.steps
+
+
+def _entropy_of_mean(assignments: Any) -> float:
+    """Entropy in nats of the mean of (V, T, K) assignments."""
+    share = np.asarray(assignments, np.float64).mean(axis=(0, 1))
+    return float(-np.sum(share * np.log(np.maximum(share, 1e-300))))

@@ -1,11 +1,11 @@
-"""Tables 1 (our row) and 3 to 6 of the paper."""
+"""Tables 1 (the row of CASE) and 3 to 6 of the paper."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from case_jax.method.network import count_macs, count_parameters
+from case_jax.method.cost import count_macs, count_parameters
 from experiments.ablations.comparison import Cell, Claim, Column, Comparison, Row
 from experiments.ablations.runs import Evaluated, Laboratory, Which
 from experiments.ablations.variants import (
@@ -36,6 +36,7 @@ class MapRow(NamedTuple):
 
 
 def _table_1(lab: Laboratory) -> Comparison:
+    """Size, cost and quality of CASE."""
     config, widths = lab.base.config, lab.base.stream_widths
     state = lab.base.fresh_state()
     macs = count_macs(state.network, widths, config.num_snippets) / 1e9
@@ -61,6 +62,7 @@ def _table_1(lab: Laboratory) -> Comparison:
 
 
 def _table_3(lab: Laboratory) -> Comparison:
+    """Core components."""
     rows = [
         MapRow(BASELINE, "baseline", {0.3: 53.8, 0.5: 31.9, 0.7: 11.9, _AVERAGE: 42.1}),
         MapRow(WITH_SCC, "+ SCC", {0.3: 55.3, 0.5: 33.7, 0.7: 12.4, _AVERAGE: 43.2}),
@@ -81,6 +83,7 @@ def _table_3(lab: Laboratory) -> Comparison:
 
 
 def _table_4(lab: Laboratory) -> Comparison:
+    """Labels of snippets with and without optimal transport."""
     rows = [
         MapRow(OWN_PREDICTIONS, "without OT, soft", {_AVERAGE: 41.2}),
         MapRow(OWN_HARD, "without OT, hard", {_AVERAGE: 40.8}),
@@ -117,6 +120,7 @@ def _table_4(lab: Laboratory) -> Comparison:
 
 
 def _table_5(lab: Laboratory) -> Comparison:
+    """Techniques of SCC and CCC."""
     rows = [
         MapRow(FULL, "CASE", {_AVERAGE: 46.2}),
         MapRow(NO_PRIOR, "Eq. (10) in SCC (no prior)", {_AVERAGE: 45.4}),
@@ -126,6 +130,7 @@ def _table_5(lab: Laboratory) -> Comparison:
 
 
 def _table_6(lab: Laboratory) -> Comparison:
+    """Foreground probabilities at test time."""
     rows = [
         MapRow(WITH_CCC, "P^A (attention)", {_AVERAGE: 43.9}),
         MapRow(FULL._replace(foreground="transformed"), "P^T (clusters)", {_AVERAGE: 44.1}),
@@ -158,15 +163,15 @@ def compare(
     ordered: Sequence[tuple[int, int]] = (),
     extra_notes: Sequence[str] = (),
 ) -> Comparison:
-    """A table of mAP in % over seeds; trains what is missing.
+    """A table of mAP in % over seeds; trains the variants that are missing.
 
     Args:
-        lab: trains and evaluates.
-        title: of the table.
-        rows: what to compare.
-        shown: what to show besides the average.
-        ordered: pairs of rows (higher, lower) whose order the paper reports.
-        extra_notes: said before what is true of every table.
+        lab: trains and evaluates the variants.
+        title: title of the table.
+        rows: rows of the table.
+        shown: tIoU thresholds and ranges to show besides the average.
+        ordered: pairs of positions in ``rows``, (higher, lower), whose order the paper reports.
+        extra_notes: notes that come before those of every table.
     """
     lab.train([row.variant for row in rows])
     columns, table_rows = _map_columns(lab, rows, shown)
@@ -180,7 +185,7 @@ def compare(
 
 
 def claim(lab: Laboratory, higher: MapRow, lower: MapRow) -> Claim:
-    """What was found of an ordering in average mAP at the last step."""
+    """Compares two rows whose order the paper reports, by their average mAP at the last step."""
     differences = np.subtract(averages(lab, higher.variant), averages(lab, lower.variant))
     values = [_published_average(lab, row) for row in (higher, lower)]
     published = None if None in values else values[0] - values[1]
@@ -188,17 +193,17 @@ def claim(lab: Laboratory, higher: MapRow, lower: MapRow) -> Claim:
 
 
 def averages(lab: Laboratory, variant: Variant, which: Which = "last") -> tuple[float, ...]:
-    """Average mAP in %, one per seed."""
+    """Average mAP in % of a variant, one value per seed; trains the variant if needed."""
     return tuple(100 * result.average for result in lab.evaluated(variant, which))
 
 
 def average_column(lab: Laboratory) -> str:
-    """What the average is over."""
+    """Title of the column of average mAP, with the range of its thresholds."""
     return f"avg {lab.base.tiou[0]:g}:{lab.base.tiou[-1]:g}"
 
 
 def notes(lab: Laboratory) -> tuple[str, ...]:
-    """What must be said of every figure."""
+    """The notes that every table needs: the data, the seeds, the step, and how to read published values."""
     config, split = lab.base.config, lab.dataset.test
     count = -(-config.num_steps // lab.base.eval_every)
     return (
@@ -210,7 +215,7 @@ def notes(lab: Laboratory) -> tuple[str, ...]:
 
 
 def seeds(lab: Laboratory) -> str:
-    """What cells are over."""
+    """The seeds that cells summarise, in words."""
     first, last = lab.seeds[0], lab.seeds[-1]
     return f"seed {first}" if first == last else f"seeds {first} to {last}, mean ± standard deviation"
 
@@ -218,11 +223,11 @@ def seeds(lab: Laboratory) -> str:
 def _map_columns(
     lab: Laboratory, rows: Sequence[MapRow], shown: Sequence[Shown]
 ) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
-    """What is to be shown as far as it was evaluated, the average at the last step, and at the best one."""
+    """Columns of mAP: what of ``shown`` was evaluated, and the average at the last and at the best step."""
     tiou = lab.base.tiou
     evaluated = [what for what in shown if _thresholds(what) <= set(tiou)]
-    evaluated = [what for what in evaluated if _thresholds(what) != set(tiou)]  # that is the average
-    if shown and not evaluated:  # another benchmark's thresholds
+    evaluated = [what for what in evaluated if _thresholds(what) != set(tiou)]  # would repeat the average
+    if shown and not evaluated:  # another benchmark's thresholds: show some of them
         evaluated = list(tiou[:: max(1, len(tiou) // 3)])
     titles = [f"avg {w[0]:g}:{w[1]:g}" if isinstance(w, tuple) else f"{w:g}" for w in evaluated]
 
@@ -240,7 +245,7 @@ def _map_columns(
 
 
 def _published_average(lab: Laboratory, row: MapRow) -> float | None:
-    """What the paper has over the thresholds that the average is over here, if it has that."""
+    """The paper's value over the thresholds that are averaged here; None if it has none."""
     for what, value in row.published.items():
         over = (0.1, 0.7) if what == _AVERAGE else what
         if not isinstance(over, float) and _thresholds(over) == set(lab.base.tiou):
@@ -249,7 +254,7 @@ def _published_average(lab: Laboratory, row: MapRow) -> float | None:
 
 
 def _thresholds(what: Shown) -> set[float]:
-    """The tIoUs of one, or of a range in steps of 0.1."""
+    """The thresholds of a single tIoU, or of a range in steps of 0.1."""
     if isinstance(what, float):
         return {what}
     return {i / 10 for i in range(round(10 * what[0]), round(10 * what[1]) + 1)}

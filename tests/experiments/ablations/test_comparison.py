@@ -30,7 +30,7 @@ TABLE = Comparison(
 )
 
 
-def test_text_is_aligned_with_published_values_in_columns_of_their_own():
+def test_text_is_aligned_and_published_values_have_columns_of_their_own():
     assert as_text(TABLE).splitlines() == [
         "Table 9: parts",
         "",
@@ -100,7 +100,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
         ((-0.5,), "not seen"),
     ],
 )
-def test_verdict_is_the_sign_of_the_mean_and_whether_it_stands_out(differences, verdict):
+def test_the_verdict_is_the_sign_of_the_mean_and_whether_it_exceeds_the_spread(differences, verdict):
     assert Claim("a above b", differences).verdict == verdict
 
 

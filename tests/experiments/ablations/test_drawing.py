@@ -43,7 +43,7 @@ def member(video, **fields):
     return Member(video, 2.56, 0.9, True, **fields)
 
 
-def test_gallery_has_the_most_foreground_cluster_on_top():
+def test_the_gallery_has_the_surest_foreground_on_top():
     rows = [
         GalleryRow(0, 0.1, 0.25, float("nan"), (member("v1"),)),
         GalleryRow(1, 0.9, 0.75, 0.5, (member("v2"), member("v3"))),
@@ -59,7 +59,7 @@ def test_gallery_has_the_most_foreground_cluster_on_top():
     ]
 
 
-def test_gallery_shows_frames_where_there_are():
+def test_the_gallery_shows_frames_if_there_are_any():
     frame = np.zeros((4, 6, 3), np.uint8)
     figure = cluster_gallery([GalleryRow(0, 0.1, 0.2, 0.3, (member("v", frame=frame),))], title="")
     (image,) = figure.axes[1].images
@@ -67,7 +67,7 @@ def test_gallery_shows_frames_where_there_are():
     assert figure.axes[1].get_title() == "v\n2.6 s, action"
 
 
-def test_embeddings_tell_kinds_apart_by_shape_as_well_as_colour(tmp_path):
+def test_kinds_of_points_differ_in_shape_as_well_as_colour(tmp_path):
     rng = np.random.default_rng(0)
     points, kinds = rng.standard_normal((20, 2)), np.arange(20) < 8
     baseline = EmbeddingPanel("baseline, rgb", points, kinds, np.zeros((0, 2)), np.zeros(0, bool), 0.5)

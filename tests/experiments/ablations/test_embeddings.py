@@ -29,8 +29,11 @@ def test_snippets_are_drawn_once_each_with_their_kind(dataset):
     assert len(np.unique(some["flow"][0], axis=0)) == 20
 
 
-@pytest.mark.parametrize("fields", [{}, {"scc": False, "ccc": False, "clustering_assisted_testing": False}])
-def test_maps_have_a_panel_per_stream_in_their_order(dataset, fields):
+BASELINE = {"scc": False, "ccc": False, "clustering_assisted_testing": False}
+
+
+@pytest.mark.parametrize("fields", [{}, pytest.param(BASELINE, marks=pytest.mark.slow)])
+def test_there_is_a_panel_for_each_stream_in_order(dataset, fields):
     config = CaseConfig(num_snippets=8, hidden_dim=6, num_clusters=3, **fields)
     state = create_train_state(config, jax.random.key(0), stream_widths=dataset.stream_widths, num_classes=2)
     panels = embeddings.maps(state, *embeddings.draw_snippets(dataset, 30), name="CASE")
@@ -41,7 +44,7 @@ def test_maps_have_a_panel_per_stream_in_their_order(dataset, fields):
         assert np.isfinite(panel.snippets).all()
 
 
-def test_agreement_tells_separate_kinds_from_mixed_ones():
+def test_agreement_is_1_for_separate_kinds_and_a_half_for_mixed_ones():
     rng = np.random.default_rng(0)
     kinds = np.arange(200) < 40
     mixed = rng.standard_normal((200, 3))

@@ -1,37 +1,12 @@
 """What stands in a table, from results that are made up."""
 
-import types
-
-import numpy as np
 import pytest
 
-from case_jax.data.dataset import Annotation, Split, Video
-from experiments.ablations.runs import Evaluated
 from experiments.ablations.tables import TABLES, MapRow, compare
-from experiments.ablations.variants import BASELINE, FULL, WITH_CCC, WITH_SCC, Variant
+from experiments.ablations.variants import BASELINE, FULL, WITH_CCC, WITH_SCC
+from tests.helpers.laboratory import made_up_laboratory
 
 SEVEN = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-
-
-def laboratory(tiou, quality):
-    """Stands for a trained one; ``quality`` is variant -> average of each of two seeds."""
-    video = Video("v", {"acc": np.zeros((3, 2))}, (Annotation("Jump", 0.0, 1.0),))
-
-    def evaluated(variant: Variant, which="last"):
-        extra = 0.01 if which == "best" else 0.0
-        averages = quality.get((variant.name, variant.foreground), (0.2, 0.3))
-        return [Evaluated(5, tiou, tuple(a + extra for _ in tiou), a + extra, 1.5) for a in averages]
-
-    return types.SimpleNamespace(
-        base=types.SimpleNamespace(
-            tiou=tiou, config=types.SimpleNamespace(num_steps=5, num_clusters=4), eval_every=2
-        ),
-        dataset=types.SimpleNamespace(test=Split("test", (video,), left_out={"without features": 2})),
-        data_name="made up",
-        seeds=(0, 1),
-        train=lambda variants: None,
-        evaluated=evaluated,
-    )
 
 
 def published(table):
@@ -43,7 +18,7 @@ def test_table_3_has_the_papers_rows_columns_and_orderings():
         (v.name, v.foreground): (i / 10, i / 10 + 0.02)
         for i, v in enumerate((BASELINE, WITH_SCC, WITH_CCC, FULL))
     }
-    table = TABLES[3](laboratory(SEVEN, quality))
+    table = TABLES[3](made_up_laboratory(SEVEN, quality))
     assert [column.title for column in table.columns] == ["0.3", "0.5", "0.7", "avg 0.1:0.7", "best avg"]
     assert published(table) == ["0.3", "0.5", "0.7", "avg 0.1:0.7"]
     assert table.texts()[2][1:6] == ["11.0 ± 1.4"] * 4 + ["12.0 ± 1.4"]
@@ -72,12 +47,27 @@ def test_table_3_has_the_papers_rows_columns_and_orderings():
         ),
     ],
 )
-def test_published_values_stand_only_beside_the_same_thresholds(tiou, titles, with_published):
+def test_published_values_are_shown_only_for_the_same_thresholds(tiou, titles, with_published):
     values = {0.1: 72.3, 0.3: 59.2, 0.5: 37.7, (0.1, 0.5): 57.1, "avg": 46.2}
     rows = [MapRow(FULL, "CASE", values), MapRow(BASELINE, "baseline", {"avg": 42.1})]
-    table = compare(laboratory(tiou, {}), "T", rows, shown=(0.1, 0.3, 0.5, (0.1, 0.5)), ordered=[(0, 1)])
+    table = compare(made_up_laboratory(tiou), "T", rows, shown=(0.1, 0.3, 0.5, (0.1, 0.5)), ordered=[(0, 1)])
     assert [column.title for column in table.columns] == [*titles, "best avg"]
     assert published(table) == with_published
     average = table.rows[0].cells[-2]
     assert average.published == {0.5: 57.1, 0.7: 46.2}.get(tiou[-1])
     assert table.claims[0].published == (pytest.approx(4.1) if tiou == SEVEN else None)
+
+
+def test_table_4_has_the_entropy_of_the_mean_assignment():
+    table = TABLES[4](made_up_laboratory(SEVEN))
+    assert table.columns[-1].title == "H(mean P^S)"
+    assert [row.cells[-1].values for row in table.rows] == [(1.5, 1.5)] * 4
+    assert [row.cells[-1].published for row in table.rows] == [2.77, 0.01, 2.76, 2.75]
+
+
+@pytest.mark.parametrize("number, titles", [(5, ["CASE", "Eq. (10)", "Eq. (9)"]), (6, ["P^A", "P^T", "P^M"])])
+def test_tables_5_and_6_have_the_papers_rows(number, titles):
+    table = TABLES[number](made_up_laboratory(SEVEN))
+    assert [row.title.startswith(title) for row, title in zip(table.rows, titles, strict=True)] == [True] * 3
+    assert len(table.claims) == 2
+    assert all(claim.published > 0 for claim in table.claims)
