@@ -1,3 +1,5 @@
+"""A trained run finds actions in new videos, of any length, as evaluation would."""
+
 import json
 
 import h5py
@@ -16,16 +18,17 @@ from case_jax.data.info import DatasetInfo
 from case_jax.data.torch_files import read_state_dict
 from case_jax.errors import InputError
 from case_jax.evaluator import detect
-from case_jax.localization import detect as localize
-from case_jax.localization.detect import localize_video, localize_windows
+from case_jax.localization.detect import localize_windows
 from case_jax.localization.detections import Detection, Detections
 from case_jax.localizer import Localizer
-from case_jax.method.scores import score_videos, score_window
+from case_jax.method.sampled_videos import score_window
+from case_jax.method.scores import score_videos
 from case_jax.runs.checkpoints import CheckpointStore
 from case_jax.runs.published import params_from_published
 from case_jax.runs.settings import RunSettings
 from case_jax.runs.workdir import Workdir
 from case_jax.training.state import create_train_state
+from tests.helpers.refusals import assert_parts, refusal
 
 SNIPPETS, WIDTHS = 16, {"rgb": 6, "flow": 4}
 CONFIG = CaseConfig(num_snippets=SNIPPETS, hidden_dim=8, num_clusters=4)
@@ -188,7 +191,7 @@ def test_time_is_that_of_the_run_unless_told_otherwise(localizer):
     assert found.end.max() <= 40 * 0.64 + 1e-9
 
 
-# What may be handed over
+# Features that are accepted, and those that are refused
 
 
 def test_kinds_of_arrays(localizer, tmp_path):
@@ -256,72 +259,91 @@ def with_value(row, column, value):
 
 
 @pytest.mark.parametrize(
-    "features, message",
+    "features, named, wrong, expected",
     [
-        ({"rgb": np.zeros((2, 6))}, "features: has no stream 'flow'; expected rgb, flow"),
+        ({"rgb": np.zeros((2, 6))}, "features", "has no stream 'flow'", "rgb, flow"),
         (
             broken(flow=lambda a: a[:, :3]),
-            "features['flow']: has 3 channels; expected 4 as in training",
+            "features['flow']",
+            "has 3 channels",
+            "4 as in training",
         ),
-        (broken(rgb=lambda a: a[:, 0]), "features['rgb']: has shape (20,); expected (snippets, 6)"),
-        (broken(rgb=lambda a: a[None]), "features['rgb']: has shape (1, 20, 6); expected (snippets, 6)"),
+        (broken(rgb=lambda a: a[:, 0]), "features['rgb']", "has shape (20,)", "(snippets, 6)"),
+        (broken(rgb=lambda a: a[None]), "features['rgb']", "has shape (1, 20, 6)", "(snippets, 6)"),
         (
             broken(rgb=lambda a: a[:0], flow=lambda a: a[:0]),
-            "features['rgb']: has shape (0, 6); expected (snippets, 6)",
+            "features['rgb']",
+            "has shape (0, 6)",
+            "(snippets, 6)",
         ),
         (
             broken(flow=lambda a: a[:7]),
-            "features['flow']: has 7 snippets; expected 20 as in features['rgb']",
+            "features['flow']",
+            "has 7 snippets",
+            "20 as in features['rgb']",
         ),
         (
             broken(flow=with_value(13, 2, np.nan)),
-            "features['flow']: snippet 13, channel 2 is nan; expected finite numbers",
+            "features['flow']",
+            "snippet 13, channel 2 is nan",
+            "finite numbers",
         ),
         (
             side_by_side(broken(flow=with_value(0, 3, -np.inf))),
-            "features: snippet 0, channel 9 is -inf; expected finite numbers",
+            "features",
+            "snippet 0, channel 9 is -inf",
+            "finite numbers",
         ),
         (
             broken(rgb=lambda a: with_value(5, 1, 1e39)(a.astype(np.float64))),
-            "features['rgb']: snippet 5, channel 1 is inf; expected finite numbers",
+            "features['rgb']",
+            "snippet 5, channel 1 is inf",
+            "finite numbers",
         ),
         (
             broken(rgb=lambda a: a.astype(np.complex64)),
-            "features['rgb']: holds complex64 values; expected (snippets, 6) numbers",
+            "features['rgb']",
+            "holds complex64 values",
+            "(snippets, 6) numbers",
         ),
-        (broken(rgb=lambda a: a > 0), "features['rgb']: holds bool values; expected (snippets, 6) numbers"),
-        (broken(rgb=lambda a: None), "features['rgb']: holds object values; expected (snippets, 6) numbers"),
+        (broken(rgb=lambda a: a > 0), "features['rgb']", "holds bool values", "(snippets, 6) numbers"),
+        (broken(rgb=lambda a: None), "features['rgb']", "holds object values", "(snippets, 6) numbers"),
         (
             broken(rgb=lambda a: [[1.0, 2.0], [1.0]]),
-            "features['rgb']: is not an array; expected (snippets, 6) numbers",
+            "features['rgb']",
+            "is not an array",
+            "(snippets, 6) numbers",
         ),
         (
             np.zeros((3, 11)),
-            "features: has 11 channels; expected 10, rgb (6) and flow (4) side by side",
+            "features",
+            "has 11 channels",
+            "10, rgb (6) and flow (4) side by side",
         ),
-        ("v.npy", "features: holds <U5 values; expected (snippets, 10) numbers"),
+        ("v.npy", "features", "holds <U5 values", "(snippets, 10) numbers"),
         (
             [make_features(3), make_features(3)["rgb"]],
-            "features[1]: has 6 channels; expected 10, rgb (6) and flow (4) side by side",
+            "features[1]",
+            "has 6 channels",
+            "10, rgb (6) and flow (4) side by side",
         ),
         (
             [{"rgb": np.zeros((2, 6)), "flow": 1.0}],
-            "features[0]['flow']: has shape (); expected (snippets, 4)",
+            "features[0]['flow']",
+            "has shape ()",
+            "(snippets, 4)",
         ),
     ],
 )
-def test_bad_features(features, message, localizer):
-    with pytest.raises(InputError) as raised:
-        localizer.localize(features)
-    assert str(raised.value) == message
+def test_bad_features(features, named, wrong, expected, localizer):
+    assert_parts(refusal(localizer.localize, features), named, wrong, expected)
 
 
 def test_a_position_is_that_in_the_video_not_in_its_window(localizer):
-    with pytest.raises(InputError) as raised:
-        localizer.localize(
-            {**make_features(200), "rgb": with_value(150, 1, np.inf)(make_features(200)["rgb"])}
-        )
-    assert str(raised.value) == "features['rgb']: snippet 150, channel 1 is inf; expected finite numbers"
+    features = make_features(200)
+    with_value(150, 1, np.inf)(features["rgb"])
+    message = refusal(localizer.localize, features)
+    assert_parts(message, "features['rgb']", "snippet 150, channel 1 is inf", "finite")
 
 
 def test_a_bad_file_is_named(localizer, tmp_path):
@@ -330,26 +352,27 @@ def test_a_bad_file_is_named(localizer, tmp_path):
     for stream, array in features.items():
         np.save(tmp_path / f"{stream}.npy", array)
     files = FeatureFiles({stream: Source(tmp_path / f"{stream}.npy") for stream in WIDTHS})
-    with pytest.raises(InputError) as raised:
-        localizer.localize(files)
-    assert str(raised.value) == (f"{tmp_path}/flow.npy: snippet 3, channel 1 is nan; expected finite numbers")
+    message = refusal(localizer.localize, files)
+    assert_parts(message, tmp_path / "flow.npy", "snippet 3, channel 1 is nan", "finite")
 
 
 @pytest.mark.parametrize("value", [0, -25.0, np.nan, np.inf, "25", True])
 def test_bad_times(localizer, value):
-    with pytest.raises(InputError) as raised:
-        localizer.localize(make_features(3), fps=value)
-    assert str(raised.value) == f"fps: is {value!r}; expected a finite number above 0"
-    with pytest.raises(InputError, match=r"^frames_per_snippet: is "):
-        localizer.localize([], frames_per_snippet=value)
+    for name, videos in (("fps", make_features(3)), ("frames_per_snippet", [])):
+        message = refusal(lambda videos=videos, name=name: localizer.localize(videos, **{name: value}))
+        assert_parts(message, name, repr(value), "finite number above 0")
+
+
+@pytest.mark.parametrize("fps, stride", [(1e-300, 1e300), (10**400, 1)])
+def test_times_that_cannot_be_computed_with(localizer, fps, stride):
+    message = refusal(localizer.localize, make_features(3), fps, stride)
+    assert_parts(message, "frames_per_snippet", f"{stride} … {fps}", "seconds")
 
 
 @pytest.mark.parametrize("window", [0, -1, 2.5, True, "many"])
 def test_bad_windows(window):
-    with pytest.raises(InputError) as raised:
-        make_localizer(window=window)
-    expected = "expected a whole number of snippets, 1 or more"
-    assert str(raised.value) == f"window: is {window!r}; {expected}"
+    message = refusal(lambda: make_localizer(window=window))
+    assert_parts(message, "window", repr(window), "whole number of snippets")
 
 
 def test_rescaled_features_tell_no_time():
@@ -357,12 +380,8 @@ def test_rescaled_features_tell_no_time():
     features = make_features(40)
     assert rescaled.seconds_per_snippet is None
     for given, missing in (({}, "fps"), ({"fps": 25.0}, "frames_per_snippet")):
-        with pytest.raises(InputError) as raised:
-            rescaled.localize(features, **given)
-        assert str(raised.value) == (
-            f"{missing}: is missing, and the run's features were rescaled, which tell no time; expected fps "
-            "and frames_per_snippet of these"
-        )
+        message = refusal(lambda given=given: rescaled.localize(features, **given))
+        assert_parts(message, missing, "missing … rescaled", "fps and frames_per_snippet")
     assert_equal(rescaled.detect(features, 25.0, 16.0), make_localizer()[0].detect(features))
 
 
@@ -385,7 +404,7 @@ def test_load(tmp_path):
         Localizer.load(tmp_path)
 
 
-# How it is found
+# Windows, memory and order
 
 
 class Recording:
@@ -446,7 +465,7 @@ def test_few_programs_are_compiled():
     localizer, _ = make_localizer(CaseConfig(num_snippets=300, hidden_dim=4, num_clusters=2))
     score_window.clear_cache()
     rng = np.random.default_rng(0)
-    lengths = [1, 64, 65, 128, 129, 256, 257, 300, 1200, 1201, 5000, *rng.integers(1, 3000, 30)]
+    lengths = [1, 64, 65, 128, 129, 256, 257, 300, 1200, 1201, 2500, *rng.integers(1, 1500, 10)]
     for _ in localizer.detect_each(make_features(length) for length in lengths):
         pass
     assert score_window._cache_size() == 4  # 64, 128, 256 and 300
@@ -511,131 +530,3 @@ def test_an_error_of_the_iterable_comes_after_the_videos_before(localizer):
     assert_equal(next(found), localizer.detect(make_features(5)))
     with pytest.raises(InputError, match=r"^v\.npy: is bad"):
         next(found)
-
-
-# Windows to detections
-
-
-PLAIN = CaseConfig(upsampling=1, proposal_thresholds=(0.5,), flank=0.0)
-
-
-def runs(*segments, length=12):
-    """One class that is on in segments of positions."""
-    sequence = np.zeros((length, 1))
-    for begin, end in segments:
-        sequence[begin:end] = 0.9
-    return sequence
-
-
-def test_an_action_across_a_seam_is_found_once_and_whole():
-    found = localize_windows(runs((3, 9)), np.ones((3, 1)), duration=12.0, config=PLAIN)
-    assert (found.start.tolist(), found.end.tolist()) == ([3.0], [9.0])
-
-
-def test_an_action_counts_if_it_overlaps_a_window_that_keeps_its_class():
-    # Windows [0, 4), [4, 8), [8, 12); class 1 keeps the others from localising class 0 as their best.
-    sequence = np.concatenate([runs((0, 2), (3, 5), (6, 8), (10, 12)), np.zeros((12, 1))], axis=1)
-
-    def starts(*keeping):
-        scores = np.array([[1.0, 0.0] if i in keeping else [0.0, 1.0] for i in range(3)])
-        return sorted(localize_windows(sequence, scores, duration=12.0, config=PLAIN).start.tolist())
-
-    assert starts() == []
-    assert starts(0) == [0, 3]
-    assert starts(1) == [3, 6]
-    assert starts(2) == [10]  # the one that ends where the window begins only touches it
-    assert starts(0, 2) == [0, 3, 10]
-    assert starts(0, 1, 2) == [0, 3, 6, 10]
-
-
-def test_the_video_score_is_the_highest_of_windows_that_keep_the_class():
-    config = CaseConfig(
-        upsampling=1,
-        proposal_thresholds=(0.5,),
-        flank=0.0,
-        video_score="probability",
-        video_score_weight=1.0,
-        class_threshold=0.3,
-    )
-    sequence = np.concatenate([runs((1, 2), (3, 5), (3 + 4, 5 + 4), (10, 11)), np.zeros((12, 1))], axis=1)
-    scores = np.array([[0.4, 0.6], [0.7, 0.3], [0.2, 0.8]])  # the last one keeps only class 1
-    found = localize_windows(sequence, scores, duration=12.0, config=config)
-    of_first = found.take(np.argsort(found.start))
-    assert of_first.start.tolist() == [1, 3, 7]
-    np.testing.assert_allclose(of_first.score - 0.9, [0.4, 0.7, 0.7])
-    # Where no window is sure of any class, each keeps its best one, with the score it has.
-    low = localize_windows(sequence, scores / 10, duration=12.0, config=config)
-    np.testing.assert_allclose(low.take(np.argsort(low.start)).score - 0.9, [0.07, 0.07])
-
-
-@pytest.fixture
-def sequence():
-    rng = np.random.default_rng(1)
-    steps = rng.standard_normal((120, 3)).cumsum(axis=0)
-    return 1 / (1 + np.exp(-steps / 2))
-
-
-@pytest.mark.parametrize("num_windows", [1, 2, 5, 120])
-@pytest.mark.parametrize("nms", ["published", "standard"])
-@pytest.mark.parametrize("video_score", ["kept", "probability"])
-def test_windows_that_keep_all_classes_alike_are_one_video(sequence, num_windows, nms, video_score):
-    config = CaseConfig(nms=nms, video_score=video_score, upsampling=5)
-    scores = np.array([0.5, 0.9, 0.3])
-    found = localize_windows(sequence, np.tile(scores, (num_windows, 1)), duration=77.0, config=config)
-    assert_equal(found, localize_video(sequence, scores, duration=77.0, config=config))
-
-
-def test_where_windows_begin_does_not_matter():
-    rng = np.random.default_rng(2)
-    bump = np.convolve(rng.random(40), np.ones(4) / 4)[:, None]
-    config = CaseConfig(upsampling=1, nms="standard")
-
-    def found(shift):
-        sequence = np.zeros((120, 1))
-        sequence[shift : shift + len(bump)] = bump
-        detections = localize_windows(sequence, np.ones((6, 1)), duration=120.0, config=config)
-        return detections._replace(start=detections.start - shift, end=detections.end - shift)
-
-    expected = found(20)
-    assert expected.score.size > 15
-    for shift in range(10, 70):
-        # Running sums round by what is before.
-        assert_close(found(shift), expected, rtol=0, atol=1e-9)
-
-
-def as_rows(found):
-    return sorted(zip(*(column.tolist() for column in found)))
-
-
-@pytest.mark.parametrize("nms", ["published", "standard"])
-@pytest.mark.parametrize("threshold", [0.0, 0.1, 0.4, 1.0])
-def test_many_proposals_are_suppressed_in_groups_as_all_at_once(monkeypatch, nms, threshold):
-    rng = np.random.default_rng(3)
-    sequence = np.convolve(rng.standard_normal(1500), np.ones(3))[:, None]
-    sequence = 1 / (1 + np.exp(-sequence))
-    config = CaseConfig(nms=nms, nms_threshold=threshold, upsampling=3)
-
-    def localized():
-        return localize_windows(sequence, np.ones((1, 1)), duration=600.0, config=config)
-
-    expected = localized()
-    monkeypatch.setattr(localize, "_AT_ONCE", 10)
-    sizes, in_groups = [], localize._independent
-    monkeypatch.setattr(
-        localize, "_independent", lambda *a, **k: [sizes.append(len(g)) or g for g in in_groups(*a, **k)]
-    )
-    found = localized()
-    assert as_rows(found) == as_rows(expected)
-    assert (np.diff(found.score) <= 0).all()
-    assert sum(sizes) == expected.score.size > 1000
-    assert (len(sizes) == 1) == (threshold == 0 and (nms == "published"))
-
-
-def test_no_detection_in_many_windows():
-    found = localize_windows(np.zeros((12, 2)), np.ones((3, 2)), duration=12.0, config=PLAIN)
-    assert [column.size for column in found] == [0] * 4
-
-
-def test_windows_of_different_sizes_are_refused():
-    with pytest.raises(ValueError, match="12 samples do not divide into 5 windows of the same size"):
-        localize_windows(np.zeros((12, 2)), np.ones((5, 2)), duration=12.0, config=PLAIN)
