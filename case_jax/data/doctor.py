@@ -13,7 +13,7 @@ from case_jax.data.annotations import AnnotatedVideo
 from case_jax.data.formats import Source, list_arrays, open_source
 from case_jax.data.info import DatasetInfo
 from case_jax.data.names import find_name
-from case_jax.data.thumos import find_thumos, is_thumos_layout
+from case_jax.data.thumos import FoundThumos, find_thumos, is_thumos_layout
 from case_jax.errors import InputError
 
 __all__ = ["Diagnosis", "Finding", "diagnose"]
@@ -152,7 +152,6 @@ def _file_counters() -> tuple[_Counter, _Counter]:
 def _find_thumos(data_dir: Path) -> _Subject:
     found = find_thumos(data_dir)
     not_annotated, other_subset = _list_counters()
-    no_video, twice = _file_counters()
     splits: dict[str, dict[str, AnnotatedVideo]] = {}
     for split in _SPLITS:
         names = found.names[split]
@@ -163,11 +162,6 @@ def _find_thumos(data_dir: Path) -> _Subject:
         for name, entry in splits[split].items():
             if entry.subset != found.subset(split):
                 other_subset.add(split, f"{name} of {entry.subset!r}")
-        files, repeated = list_arrays(found.paths.stream(split, found.info.streams[0]))
-        for name in sorted(set(files) - set(names)):
-            no_video.add(split, name)
-        for name in repeated:
-            twice.add(split, name)
 
     def sources(split: str, name: str) -> dict[str, Source] | None:
         of_video = found.paths.sources(split, name, found.info.streams)
@@ -181,8 +175,20 @@ def _find_thumos(data_dir: Path) -> _Subject:
         sources,
         skips_incomplete=False,
         findings=(not_annotated.finding(), other_subset.finding()),
-        file_findings=(no_video.finding(), twice.finding()),
+        file_findings=_examine_thumos_files(found),
     )
+
+
+def _examine_thumos_files(found: FoundThumos) -> tuple[Finding, ...]:
+    """Looks for files that no list names, and for videos in two formats, among those of the first stream."""
+    no_video, twice = _file_counters()
+    for split in _SPLITS:
+        files, repeated = list_arrays(found.paths.stream(split, found.info.streams[0]))
+        for name in sorted(set(files) - set(found.names[split])):
+            no_video.add(split, name)
+        for name in repeated:
+            twice.add(split, name)
+    return no_video.finding(), twice.finding()
 
 
 def _find_activitynet(data_dir: Path) -> _Subject:
