@@ -16,6 +16,7 @@ from absl import flags
 from case_jax.commands import cli
 from case_jax.data.annotations import AnnotatedVideo, read_ground_truth, read_intervals, subset_of
 from case_jax.data.dataset import Annotation, as_entries
+from case_jax.data.info import THUMOS14
 from case_jax.data.names import find_name
 from case_jax.errors import InputError
 from case_jax.evaluation.matching import Segments, make_segments
@@ -67,7 +68,7 @@ def define_flags(given: flags.FlagValues) -> None:
     )
     flags.DEFINE_float(
         "seconds_per_snippet",
-        16 / 25,
+        THUMOS14.seconds_per_snippet,
         "for the protocol wtalc: its grid",
         lower_bound=1e-6,
         flag_values=given,

@@ -123,7 +123,7 @@ def _draw_foreground(axes: Axes, scores: VideoScores, duration: float) -> None:
     """Draws P^A and, with clusters, P^T and P^M over seconds."""
     seconds = (np.arange(len(scores.attention)) + 0.5) * duration / len(scores.attention)
     axes.plot(seconds, scores.attention, color=BLUE, linestyle="--", label="$P^A$ attention")
-    if scores.mixed_foreground is not None:
+    if scores.transformed_foreground is not None and scores.mixed_foreground is not None:
         axes.plot(seconds, scores.transformed_foreground, color=ORANGE, linestyle=":", label="$P^T$ clusters")
         axes.plot(seconds, scores.mixed_foreground, color="black", linewidth=1.6, label="$P^M$ both")
     axes.set(ylabel="foreground", ylim=(-0.03, 1.03))

@@ -196,7 +196,7 @@ def _video(
 ) -> dict:
     """The entry of the video whose scores are at ``row``."""
     index = {name: i for i, name in enumerate(info.classes)}
-    truth = [[index[a.label], round(a.start, 3), round(a.end, 3)] for a in video.annotations]
+    truth: list[list[Any]] = [[index[a.label], round(a.start, 3), round(a.end, 3)] for a in video.annotations]
     segments = _surest_first(found)
     classes = _classes([label for label, *_ in truth], [label for label, *_ in segments], scores.video[row])
     return {
@@ -210,17 +210,17 @@ def _video(
     }
 
 
-def _surest_first(found: Detections) -> list[list]:
+def _surest_first(found: Detections) -> list[list[Any]]:
     """Detections as [class, start, end, score], by falling score, then by start."""
     order = np.lexsort((found.start, -found.score))
     columns = zip(*(column[order].tolist() for column in found))
     return [[label, round(start, 3), round(end, 3), round(score, 4)] for label, start, end, score in columns]
 
 
-def _classes(annotated: Sequence[int], found: Sequence[int], video_scores: np.ndarray) -> list[int]:
+def _classes(annotated: Sequence[int], found: Sequence[int], video_scores: npt.ArrayLike) -> list[int]:
     """The classes whose activations are shown: annotated ones, detected ones, then the most probable ones."""
     wanted = list(dict.fromkeys(annotated))
-    others = dict.fromkeys([*found, *np.argsort(-video_scores).tolist()])
+    others = dict.fromkeys([*found, *np.argsort(-np.asarray(video_scores)).tolist()])
     return (wanted + [c for c in others if c not in wanted])[: max(MAX_CLASSES, len(wanted))]
 
 

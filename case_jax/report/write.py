@@ -97,10 +97,14 @@ def write_timeline(workdir: Workdir, dataset: Dataset, outcome: Outcome, video: 
     Raises:
         InputError: if a file cannot be written.
     """
+    from matplotlib.figure import Figure
+
     from case_jax.report.figures import save_figure, timeline  # needs matplotlib
 
     info, videos = dataset.info, dataset.test.videos
     row = next(i for i, one in enumerate(videos) if one.name == video)
     scores = jax.tree.map(lambda array: array[row], outcome.scores)
     entries = to_activitynet({video: outcome.detections[video]}, info.classes)["results"][video]
-    return save_figure(timeline(videos[row], scores, entries, info), workdir.path / "timeline")
+    figure = timeline(videos[row], scores, entries, info)
+    assert isinstance(figure, Figure)  # it is a new one, not a part of one
+    return save_figure(figure, workdir.path / "timeline")
