@@ -18,30 +18,36 @@ PACKAGE = {
     for path in (ROOT / "case_jax").rglob("*")
     if path.is_file() and "__pycache__" not in path.parts
 }
-DIST_INFO = {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE", "top_level.txt"}
+DIST_INFO = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "top_level.txt"}
 BESIDE = {"CHANGELOG.md", "LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg"}
 
+# As in the README: a run, from its first step to detections in a video.
 USE = """
-import pathlib, sys
-from case_jax import Localizer, sinkhorn
-import case_jax
-from case_jax.config import CaseConfig
-from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
-from case_jax.evaluator import Evaluator
-from case_jax.report.page import write_report
-from case_jax.runs.workdir import RunSettings, Workdir
+import numpy as np
+from case_jax import CaseConfig, Localizer, Run
 
-dataset = make_synthetic_dataset(0, SyntheticSpec(num_train=2, num_test=2, num_classes=2, width=4))
-config = CaseConfig(num_snippets=16, batch_size=2, hidden_dim=4, num_clusters=2, num_steps=1)
-settings = RunSettings.of(config, dataset, seed=0, eval_every=1, tiou=(0.5,))
-workdir, state = Workdir("run"), settings.fresh_state()
-workdir.begin(settings)
-with Evaluator(dataset.test, dataset.info, config) as evaluator:
-    scores = evaluator.score(state)
-    detections = evaluator.localize(scores, config).detections()
-    results = {"untrained": evaluator.map_of(detections, settings.tiou)}
-write_report(workdir, dataset, state, results, scores, detections)
-print(pathlib.Path(case_jax.__file__).parents[1], callable(sinkhorn), Localizer.__name__)
+config = CaseConfig(num_snippets=32, batch_size=4, hidden_dim=16, num_clusters=4, num_steps=2)
+run = Run.begin("run", config, "synthetic", eval_every=2)
+run.train()
+for which, result in run.evaluate().results.items():
+    print(f"{which}: mAP {100 * result.average:.2f} %")
+localizer = Localizer.load("run")
+video = {stream: np.zeros((20, width)) for stream, width in localizer.stream_widths.items()}
+for action in localizer.localize(video)[:3]:
+    print(f"{action.start:.1f} to {action.end:.1f} s  {action.label}")
+"""
+
+# The console script, and the report, whose template is data of the package.
+COMMANDS = """
+import pathlib, sys
+import case_jax
+from case_jax import write_report, Run, sinkhorn
+from case_jax.commands import main
+
+main(["case-jax", "--help"])
+run = Run.open("run")
+write_report(run, run.evaluate())
+print(pathlib.Path(case_jax.__file__).parents[1], callable(sinkhorn))
 """
 
 
@@ -49,7 +55,11 @@ def build(checkout: Path, what: str, folder: Path) -> Path:
     """Builds a "wheel" or "sdist" of a checkout with the setuptools that is installed, without a network."""
     command = f"import sys; from setuptools import build_meta; build_meta.build_{what}(sys.argv[1])"
     result = subprocess.run(
-        [sys.executable, "-c", command, str(folder)], cwd=checkout, capture_output=True, text=True
+        [sys.executable, "-c", command, str(folder)],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        timeout=100,
     )
     assert result.returncode == 0, result.stderr
     (archive,) = folder.iterdir()
@@ -85,9 +95,11 @@ def test_wheel_holds_the_package_and_the_licence(wheel):
         assert names == PACKAGE | {f"{dist_info}/{name}" for name in DIST_INFO}
         assert archive.read(f"{dist_info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
         described = archive.read(f"{dist_info}/METADATA").decode()
+        scripts = archive.read(f"{dist_info}/entry_points.txt").decode()
+    assert "case-jax = case_jax.commands:main" in scripts.splitlines()
     assert re.search("^License(-Expression)?: MIT$", described, flags=re.MULTILINE)
     assert (ROOT / "LICENSE").read_text().startswith("MIT License\n")
-    assert {"page.css", "page.html", "page.js"} == {Path(name).name for name in PACKAGE if "/page/" in name}
+    assert {"page.css", "page.html", "page.js"} == {Path(name).name for name in PACKAGE if "/template/" in name}
 
 
 def test_source_archive_makes_the_same_wheel(sdist, wheel, tmp_path):
@@ -107,14 +119,17 @@ def test_wheel_works_away_from_the_checkout(wheel, environment, tmp_path):
     elsewhere.mkdir()
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-    result = subprocess.run(
-        [sys.executable, "-c", USE],
+    ended = subprocess.run(
+        [sys.executable, "-c", USE + COMMANDS],
         cwd=elsewhere,
         env={**environment, "PYTHONPATH": str(site)},
         capture_output=True,
         text=True,
+        timeout=100,
     )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == [str(site), "True", "Localizer"]
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(r"^last \(step 2\): mAP \d+\.\d\d %$", ended.stdout, flags=re.MULTILINE)
+    assert "case-jax NAME --flag=value" in ended.stdout
+    assert ended.stdout.splitlines()[-1].split() == [str(site), "True"]
     assert "</html>" in (elsewhere / "run" / "report.html").read_text()
     assert os.listdir(elsewhere) == ["run"]
