@@ -99,7 +99,8 @@ def test_wheel_holds_the_package_and_the_licence(wheel):
     assert "case-jax = case_jax.commands:main" in scripts.splitlines()
     assert re.search("^License(-Expression)?: MIT$", described, flags=re.MULTILINE)
     assert (ROOT / "LICENSE").read_text().startswith("MIT License\n")
-    assert {"page.css", "page.html", "page.js"} == {Path(name).name for name in PACKAGE if "/template/" in name}
+    template = {Path(name).name for name in PACKAGE if "/template/" in name}
+    assert template == {"page.css", "page.html", "page.js"}
 
 
 def test_source_archive_makes_the_same_wheel(sdist, wheel, tmp_path):
