@@ -5,7 +5,6 @@ import jax
 import numpy as np
 import pytest
 
-from case_jax.config import CaseConfig
 from case_jax.data.torch_files import read_state_dict
 from case_jax.runs.workdir import Workdir
 from tests.conftest import ROOT
@@ -23,25 +22,22 @@ def inertial(shared_data):
 
 
 def test_a_checkpoint_becomes_a_workdir(tmp_path):
-    """Of THUMOS14's classes, and with a data set of two."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "dataset.json").write_text(json.dumps({"classes": ["Jump", "Run"]}))
     (tmp_path / "data" / "split_train.txt").touch()
     np.save(tmp_path / "q.npy", np.full((2, 2), 0.5))
-    for num_classes, flags in ((20, []), (2, [f"--data_dir={tmp_path / 'data'}", "--num_snippets=64"])):
-        arrays = published_arrays(num_classes=num_classes)
-        (tmp_path / "model.pkl").write_bytes(torch_file(arrays))
-        files = [f"--torch={tmp_path / 'model.pkl'}", f"--cluster_labels={tmp_path / 'q.npy'}"]
-        output = tmp_path / f"W{num_classes}"
-        printed = succeed_here("convert", *files, f"--output={output}", *flags)
-        sizes = f"{num_classes} classes, streams rgb (3), flow (3), 2 clusters, as step "
-        assert printed.startswith(sizes)
-        settings, state = Workdir(output).load("last")
-        assert settings.config.num_snippets == (64 if flags else CaseConfig().num_snippets)
-        assert len(settings.info.classes) == num_classes
-        kernel = state.params["flow"]["cas_head"]["kernel"]
-        np.testing.assert_array_equal(kernel, arrays["cas_module_flow.2.weight"][..., 0].T)
-        np.testing.assert_array_equal(state.cluster_labels, np.full((2, 2), 0.5))
+    arrays = published_arrays()
+    (tmp_path / "model.pkl").write_bytes(torch_file(arrays))
+    files = [f"--torch={tmp_path / 'model.pkl'}", f"--cluster_labels={tmp_path / 'q.npy'}"]
+    flags = [f"--output={tmp_path / 'W'}", f"--data_dir={tmp_path / 'data'}", "--num_snippets=64"]
+    printed = succeed_here("convert", *files, *flags)
+    assert printed.startswith("2 classes, streams rgb (3), flow (3), 2 clusters, as step ")
+    settings, state = Workdir(tmp_path / "W").load("last")
+    assert settings.config.num_snippets == 64
+    assert settings.info.classes == ("Jump", "Run")
+    kernel = state.params["flow"]["cas_head"]["kernel"]
+    np.testing.assert_array_equal(kernel, arrays["cas_module_flow.2.weight"][..., 0].T)
+    np.testing.assert_array_equal(state.cluster_labels, np.full((2, 2), 0.5))
 
 
 # Files of the published code, and arrays that it recorded
