@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 from absl import flags
 
@@ -21,19 +21,12 @@ from case_jax.data.names import find_name
 from case_jax.errors import InputError
 from case_jax.evaluation.matching import Segments, make_segments
 from case_jax.evaluation.mean_average_precision import DetectionMap
-from case_jax.evaluation.protocols import Protocol, map_by_protocol
+from case_jax.evaluation.protocols import PROTOCOLS, map_by_protocol
 from case_jax.evaluation.recall import RecallCurve, average_recall
 from case_jax.localization.shards import find_files, merge_predictions
 from case_jax.report.tables import format_table, map_table, per_class_table
 
 __all__ = ["define_flags", "main"]
-
-_PROTOCOLS = {
-    "activitynet": "ActivityNet protocol",
-    "thumos14": "THUMOS14's official protocol",
-    "thumos14_kit": "THUMOS14's official protocol, matched as its Matlab kit does",
-    "wtalc": "W-TALC's protocol",
-}
 
 
 def define_flags(given: flags.FlagValues) -> None:
@@ -59,7 +52,7 @@ def define_flags(given: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "protocol",
         "activitynet",
-        get_args(Protocol),
+        list(PROTOCOLS),
         "convention of mAP (case_jax/evaluation/protocols.py)",
         flag_values=given,
     )
@@ -119,7 +112,7 @@ def main(given: flags.FlagValues) -> None:
         result = _map(given, scored, thresholds, truth_path)
         as_json = _as_json(result)
         table = f"{per_class_table(result)}\n\n{map_table({given.subset: result})}"
-        how = _PROTOCOLS[given.protocol]
+        how = PROTOCOLS[given.protocol].title
     seconds = time.perf_counter() - began
     if given.json:
         print(json.dumps(as_json))

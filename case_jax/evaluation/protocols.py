@@ -15,8 +15,9 @@ detection per action, and a large one where it leaves many. In all protocols, ti
 `case_jax.evaluation.matching`.
 """
 
-from collections.abc import Sequence
-from typing import Literal, get_args
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,14 +25,13 @@ from case_jax.data.info import THUMOS14
 from case_jax.evaluation.matching import Segments, class_slices, match, overlapping_pairs, rank
 from case_jax.evaluation.mean_average_precision import DetectionMap, average_precision, detection_map
 
-__all__ = ["AMBIGUOUS", "Protocol", "map_by_protocol", "thumos14_map", "wtalc_map"]
+__all__ = ["AMBIGUOUS", "PROTOCOLS", "Given", "Protocol", "map_by_protocol", "thumos14_map", "wtalc_map"]
 
-Protocol = Literal["activitynet", "thumos14", "thumos14_kit", "wtalc"]
 AMBIGUOUS = "Ambiguous"  # THUMOS14's label of intervals that are neither action nor background
 
 
 def map_by_protocol(
-    protocol: Protocol,
+    protocol: str,
     ground_truth: Segments,
     detections: Segments,
     tiou_thresholds: Sequence[float],
@@ -42,7 +42,7 @@ def map_by_protocol(
     """Average precision by one of the conventions.
 
     Args:
-        protocol: "activitynet", "thumos14", "thumos14_kit" or "wtalc".
+        protocol: a name in `PROTOCOLS`.
         ground_truth: instances, in seconds; their order breaks ties in tIoU.
         detections: detections with scores, in seconds and in any order.
         tiou_thresholds: (Q,) thresholds in (0, 1].
@@ -56,26 +56,10 @@ def map_by_protocol(
     Raises:
         ValueError: if there is no ground truth or no threshold, or the protocol is unknown.
     """
-    if protocol == "activitynet":
-        return detection_map(ground_truth, detections, tiou_thresholds)
-    if protocol in ("thumos14", "thumos14_kit"):
-        return thumos14_map(
-            ground_truth,
-            detections,
-            tiou_thresholds,
-            ambiguous=ambiguous,
-            instances_choose=protocol == "thumos14_kit",
-        )
-    if protocol == "wtalc":
-        return wtalc_map(
-            ground_truth,
-            detections,
-            tiou_thresholds,
-            ambiguous=ambiguous,
-            seconds_per_snippet=seconds_per_snippet,
-        )
-    known = ", ".join(get_args(Protocol))
-    raise ValueError(f"protocol must be one of {known}, got {protocol!r}")
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+    given = Given(ground_truth, detections, tiou_thresholds, ambiguous, seconds_per_snippet)
+    return PROTOCOLS[protocol].score(given)
 
 
 def thumos14_map(
@@ -255,3 +239,40 @@ def _as_map(
 
 def _on_grid(segments: Segments, to_grid) -> Segments:
     return segments._replace(start=to_grid(segments.start), end=to_grid(segments.end))
+
+
+class Given(NamedTuple):
+    """What a protocol is given; see `map_by_protocol`."""
+
+    ground_truth: Segments
+    detections: Segments
+    tiou_thresholds: Sequence[float]
+    ambiguous: Segments | None
+    seconds_per_snippet: float
+
+
+class Protocol(NamedTuple):
+    """A convention of evaluation."""
+
+    title: str  # under a table of results
+    score: Callable[[Given], DetectionMap]
+
+
+def _thumos14(given: Given, *, instances_choose: bool = False) -> DetectionMap:
+    return thumos14_map(*given[:3], ambiguous=given.ambiguous, instances_choose=instances_choose)
+
+
+def _wtalc(given: Given) -> DetectionMap:
+    return wtalc_map(*given[:3], ambiguous=given.ambiguous, seconds_per_snippet=given.seconds_per_snippet)
+
+
+# The one list of protocols: name -> what it is and how it scores.
+PROTOCOLS = {
+    "activitynet": Protocol("ActivityNet protocol", lambda given: detection_map(*given[:3])),
+    "thumos14": Protocol("THUMOS14's official protocol", _thumos14),
+    "thumos14_kit": Protocol(
+        "THUMOS14's official protocol, matched as its Matlab kit does",
+        functools.partial(_thumos14, instances_choose=True),
+    ),
+    "wtalc": Protocol("W-TALC's protocol", _wtalc),
+}
