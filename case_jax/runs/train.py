@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
@@ -97,7 +97,7 @@ def train(
             ]
             evaluator = stack.enter_context(_evaluator(runs[0], hardware))
             show = stack.enter_context(narrator.progress(title, start.step, num_steps))
-            chunks = stack.enter_context(contextlib.closing(_fit(start.state, runs[0], hardware)))  # type: ignore[type-var]
+            chunks = stack.enter_context(contextlib.closing(_fit(start.state, runs[0], hardware)))
             step, state = _train(start, chunks, runs[0].settings, records, evaluator, show, interruption)
             if interruption.noted() and step > max(start.step, records[0].evaluated_step):
                 _save_interrupted(runs, stores, records, state)
@@ -121,7 +121,7 @@ def _recording(
     )
 
 
-def _fit(state: TrainState, run: Run, hardware: Hardware) -> Iterator[Chunk]:
+def _fit(state: TrainState, run: Run, hardware: Hardware) -> Generator[Chunk, None, None]:
     settings, training = run.settings, run.dataset.train
     return fit(
         state,

@@ -1,7 +1,7 @@
 """The training loop: chunks of steps, one after another, until the number of steps is reached."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -68,7 +68,7 @@ def fit(
     mesh: Mesh | None = None,
     on_device: bool = True,
     num_workers: int = 0,
-) -> Iterator[Chunk]:
+) -> Generator[Chunk, None, None]:
     """Trains, and yields after every chunk of steps. To resume, pass the state of any chunk.
 
     The steps of a chunk run as one program. An accelerator starts the next chunk before the last one is
@@ -105,10 +105,8 @@ def fit(
         feed = functools.partial(feed_from_host, num_workers=num_workers)
 
     look_ahead = parallel.runs_beside_the_host(mesh)
-    running = parallel.replicate(state, mesh)
-    running = jax.tree.map(
-        jnp.copy, running
-    )  # each call consumes the running state, and the caller keeps theirs
+    # A copy, because each call consumes the running state and the caller keeps theirs.
+    running = jax.tree.map(jnp.copy, parallel.replicate(state, mesh))
     finish = functools.partial(_finish, num_videos=len(labels))
     unfinished = None
     with feed(state, features, labels, mesh=mesh, steps=range(step, num_steps)) as advance:
@@ -154,12 +152,11 @@ def _finish(step: int, state: TrainState, num_steps: int, metrics, *, num_videos
 def _videos_of_batch(state: TrainState, step: int, num_videos: int) -> list[int]:
     """Positions of the videos in the batch of the step after ``step`` steps, which the key determines."""
     config = state.config
+    any_lengths = jnp.full(num_videos, config.num_snippets, jnp.int32)  # they do not change which videos
     plan = plan_batch(
         parallel.local_copy(state.key),
         step,
-        jnp.full(
-            num_videos, config.num_snippets, jnp.int32
-        ),  # the choice of videos does not depend on lengths
+        any_lengths,
         batch_size=config.batch_size,
         num_snippets=config.num_snippets,
     )
