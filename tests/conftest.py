@@ -34,6 +34,21 @@ def standard_dtypes(strict_dtypes):
         yield
 
 
+# Folders whose tests share trainings: one worker runs them all. Elsewhere a worker runs a whole file.
+_TOGETHER = ("tests/commands", "tests/runs", "tests/report", "tests/experiments/ablations")
+_SLOW_SECONDS = 900  # limit of a slow test, fixtures included
+_LARGE = 1.2e9  # bytes
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        place = item.path.relative_to(ROOT)
+        folder = str(place.parent)
+        item.add_marker(pytest.mark.xdist_group(folder if folder in _TOGETHER else str(place)))
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_SLOW_SECONDS))
+
+
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 sys.path.insert(0, str(ROOT))
@@ -74,10 +89,19 @@ def compiled(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs():
-    """Keeps a worker small: programs of a module's tests are of no use to the next module's."""
+    """Keeps a worker below 2 GB: JAX would keep the programs of all modules."""
     yield
-    jax.clear_caches()
-    gc.collect()
+    if _resident_bytes() > _LARGE:
+        jax.clear_caches()
+        gc.collect()
+
+
+def _resident_bytes() -> int:
+    """Memory that this process has now; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 @pytest.fixture(scope="session")

@@ -461,6 +461,7 @@ def test_positions_beyond_32_bits():
     assert distinct[samples][-1] == 7499 * length // 7500
 
 
+@pytest.mark.slow
 def test_few_programs_are_compiled():
     localizer, _ = make_localizer(CaseConfig(num_snippets=300, hidden_dim=4, num_clusters=2))
     score_window.clear_cache()

@@ -5,6 +5,8 @@ import pkgutil
 import subprocess
 import sys
 
+import pytest
+
 import benchmarks
 import case_jax
 import experiments
@@ -64,6 +66,7 @@ def test_the_guard_notices_attempts_that_are_caught(environment):
         assert ended.stderr.startswith("network: socket.")
 
 
+@pytest.mark.slow
 def test_importing_every_module_and_a_whole_run_open_no_connection(environment, tmp_path):
     names = [*modules(case_jax), *modules(experiments), *modules(benchmarks)]
     names = [name for name in names if not name.endswith("__main__")]

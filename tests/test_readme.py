@@ -29,7 +29,7 @@ LINES = {
     for page in PAGES
 }
 # Pages whose commands train many times, or in several processes.
-SLOW = {"computing.md", "paper.md", "plus.md"}
+SLOW = {"README.md", "data.md", "computing.md", "paper.md", "plus.md"}
 BY_CI = ("make test", "source .venv/bin/activate")  # .ci/run runs the first one, and make demo whole
 STEP = "--num_snippets=32 --hidden_dim=16 --num_clusters=4 --batch_size=4 --num_steps=2"
 # Flags that come last win. The commands that are not named here take no time.
@@ -201,6 +201,7 @@ def test_the_example_of_the_solver_runs():
     assert names["plan"].shape == (1000, 16)
 
 
+@pytest.mark.slow
 def test_the_examples_of_training_and_localising_run(folder, capsys):
     write_dataset(make_synthetic_dataset(0, SyntheticSpec(num_train=6, num_test=2)), folder / "D")
     (training,) = [example for example in _examples() if "Run.begin" in example]

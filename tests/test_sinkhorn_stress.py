@@ -207,6 +207,7 @@ def some_problem(shape, logits, prior, marginal, epsilon, rng):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape, dtype, num_iters", PROGRAMS)
 def test_every_corner_under_vmap(shape, dtype, num_iters):
     rng = np.random.default_rng(0)
@@ -235,6 +236,7 @@ def test_any_problem_alone(chosen, logits, prior, marginal, epsilon, seed):
     check(plan, error, gradients, problem, dtype, num_iters)
 
 
+@pytest.mark.slow
 def test_gradients_in_float32_are_those_of_float64():
     """Even if the kernel spans so much that the square of its least entry is 0 in float32."""
     rng = np.random.default_rng(0)
@@ -462,6 +464,7 @@ def test_snippet_labels_and_their_loss_at_every_corner(dtype, hard):
     np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_cluster_labels_and_their_loss_at_every_corner():
     @jax.jit
     @functools.partial(jax.vmap, in_axes=(0, 0, 0))
@@ -489,6 +492,7 @@ def test_cluster_labels_and_their_loss_at_every_corner():
     np.testing.assert_array_equal(of_share, 0)
 
 
+@pytest.mark.slow
 def test_training_at_the_corners():
     config = CaseConfig(num_snippets=12, batch_size=2, hidden_dim=8, num_clusters=4, epsilon=1e-3, sigma=1e-3)
     state = create_train_state(config, jax.random.key(0), stream_widths={"rgb": 6}, num_classes=3)

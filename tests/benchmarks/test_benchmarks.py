@@ -15,16 +15,16 @@ from tests.conftest import ROOT
 SMALL_STEP = "--batch_size=4 --num_snippets=16 --hidden_dim=8 --num_clusters=4 --width=6"
 BASELINE = "--noscc --noccc --noclustering_assisted_testing"  # compiles in half the time
 FAST = {
-    "train_step": f"{SMALL_STEP} {BASELINE} --repeats=1 --steps=2 --num_videos=4 --peers=",
     "sinkhorn": "--repeats=1 --rows=100,200 --columns=4 --peers=ott,pot",
-    "localize": "--repeats=1 --num_videos=3 --width=4 --peers=loops",
     "evaluate": "--repeats=1 --num_videos=3",
-    "end_to_end": f"{SMALL_STEP} {BASELINE} --fraction=0.0006 --eval_every=2 --num_train=6 --num_test=3 "
-    "--num_devices=1 --nopeer",
     "report": "--repeats=1 --num_videos=3",
 }
-# These compile several steps, or train in processes whose memory they watch.
+# These compile steps, run plain loops, or train in processes whose memory they watch.
 SLOW = {
+    "train_step": f"{SMALL_STEP} {BASELINE} --repeats=1 --steps=2 --num_videos=4 --peers=",
+    "localize": "--repeats=1 --num_videos=3 --width=4 --peers=loops",
+    "end_to_end": f"{SMALL_STEP} {BASELINE} --fraction=0.0006 --eval_every=2 --num_train=6 --num_test=3 "
+    "--num_devices=1 --nopeer",
     "feeding": "--num_videos=4 --batch_size=4 --num_snippets=8 --hidden_dim=8 --width=6 --steps=2 "
     "--num_workers=0",
     "scaling": "--repeats=1 --rows=100,200 --columns=4,8 --snippets=8,16 --videos=1,2 --devices=1 --width=4",

@@ -314,6 +314,7 @@ def test_a_finished_output_is_made_again_where_features_have_changed(
     assert before["external_data"] == after["external_data"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     [signal.SIGINT, *(pytest.param(how, marks=pytest.mark.slow) for how in (signal.SIGTERM, signal.SIGKILL))],

@@ -156,6 +156,7 @@ def test_a_pipe_gets_lines_and_nothing_that_moves(trained):
     assert set(beginnings[8]) == {"-"}
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_the_line_and_an_interruption_ends_it(small_dataset, tmp_path, environment):
     flags = [f"--data_dir={small_dataset}", f"--workdir={tmp_path}", *SMALL]
     master, slave = pty.openpty()

@@ -139,7 +139,14 @@ def test_without_cluster_classification_the_cluster_labels_stay():
     np.testing.assert_array_equal(q_c, state.cluster_labels)
 
 
-@pytest.mark.parametrize("run", ["base_diff3", "case_diff3_truerank", "case_std0.2_truerank"])
+@pytest.mark.parametrize(
+    "run",
+    [
+        "case_diff3_truerank",
+        pytest.param("base_diff3", marks=pytest.mark.slow),
+        pytest.param("case_std0.2_truerank", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.usefixtures("standard_dtypes")
 def test_golden_gradients(golden, run):
     from case_jax.training.step import train_step
@@ -219,7 +226,7 @@ def test_the_attention_itself_may_be_the_foreground_of_clusters(state, outputs, 
     assert float(jnp.max(jnp.abs(q_c - paper[1]))) > 1e-3
 
 
-@pytest.mark.parametrize("rule", ["agreed", "mixed"])
+@pytest.mark.parametrize("rule", ["agreed", pytest.param("mixed", marks=pytest.mark.slow)])
 def test_from_its_step_on_the_attention_also_learns_from_the_clusters(rule):
     q_c = jnp.array([[0.9, 0.1], [0.8, 0.2], [0.95, 0.05], [0.1, 0.9]])
     state = small_state(sigma=10.0).replace(cluster_labels=q_c)

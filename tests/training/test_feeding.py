@@ -14,6 +14,7 @@ from tests.helpers.small import assert_close_trees, small_state, small_videos
 pytestmark = pytest.mark.usefixtures("standard_dtypes")
 
 
+@pytest.mark.slow
 def test_a_chunk_is_its_steps_one_by_one():
     features, labels = small_videos()
     training_set = jax.tree.map(jnp.asarray, TrainingSet(pack(features, ("rgb", "flow")), labels))
@@ -48,6 +49,7 @@ def test_packed_videos_train_as_videos_do():
     assert packed.metrics == apart.metrics
 
 
+@pytest.mark.slow
 def test_bfloat16_features_train_nearly_alike():
     features, labels = small_videos()
     (exact,) = fit(small_state(), features, labels, num_steps=3)

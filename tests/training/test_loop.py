@@ -72,6 +72,7 @@ def test_training_stops_at_the_first_loss_that_is_not_finite(on_device):
         assert message.startswith(f"{error.what}, with a batch of {batch}; expected a finite number")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e25, 1e37])
 def test_training_stops_if_only_the_gradient_is_not_finite(scale):
     """The losses stay finite, but infinite moments in Adam would keep weights from ever moving again."""
@@ -117,6 +118,7 @@ def three_seeds(*, seeds=(0, 1, 2)):
     return [small_state(seed, sigma=0.3) for seed in seeds]
 
 
+@pytest.mark.slow
 def test_each_of_many_seeds_trains_as_it_does_alone():
     states = three_seeds()
     together = list(fit(stack_seeds(states), *small_videos(), num_steps=4, report_every=2))
@@ -151,6 +153,7 @@ def test_of_many_seeds_the_one_that_breaks_is_named():
     assert list(raised.value.videos) == drawn_videos(states[1], 1, 7)[0]
 
 
+@pytest.mark.slow
 def test_of_many_seeds_the_first_to_draw_a_broken_video_is_named():
     states = three_seeds()
     features, labels = small_videos(12)

@@ -74,7 +74,7 @@ def assert_same_runs(found, expected):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("num_devices", [2, 8])
+@pytest.mark.parametrize("num_devices", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_any_number_of_devices_trains_alike(on_one_device, videos, num_devices):
     found = train(start(), videos, num_devices=num_devices)
     assert_close_runs(found, on_one_device)
@@ -86,13 +86,14 @@ def test_any_number_of_devices_trains_alike(on_one_device, videos, num_devices):
     assert np.abs(np.asarray(kernels[0]) - np.asarray(kernels[1])).max() > 1e-4
 
 
-@pytest.mark.parametrize("num_devices", [1, 4])
+@pytest.mark.parametrize("num_devices", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_feeding_from_the_host_is_feeding_from_the_device(videos, num_devices):
     from_device = train(start(), videos, num_devices=num_devices)
     from_host = train(start(), videos, num_devices=num_devices, on_device=False)
     assert_same_runs(from_host, from_device)
 
 
+@pytest.mark.slow
 def test_seeds_are_divided_over_devices_too(on_one_device, videos):
     together = train(stack_seeds([start(1), start(0)]), videos, num_devices=2)
     second = [

@@ -53,6 +53,7 @@ def test_golden_steps(golden, run):
     assert max(jax.tree.leaves(differences)) <= 1e-5
 
 
+@pytest.mark.slow
 def test_golden_steps_in_float64(golden):
     state, arrays = golden_start(golden, "case_diff3")
     with jax.enable_x64(True):
@@ -129,6 +130,7 @@ def test_a_step_is_pure():
     assert (int(state.step), int(once.step)) == (0, 1)
 
 
+@pytest.mark.slow
 def test_precision_of_the_products_changes_rounding_only():
     batch, stepped = small_batch(), {}
     for precision in ("float32", "tf32", "bfloat16"):

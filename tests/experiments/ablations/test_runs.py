@@ -121,6 +121,7 @@ def test_a_history_has_every_chunk_of_every_seed(make):
     assert (values > 0).all()
 
 
+@pytest.mark.slow
 def test_seeds_at_once_go_on_each_from_where_it_was(make):
     whole = make(at_once=2)
     want = [result.average for result in whole.evaluated(FULL)]
