@@ -40,13 +40,24 @@ _SLOW_SECONDS = 900  # limit of a slow test, fixtures included
 _LARGE = 1.2e9  # bytes
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        place = item.path.relative_to(ROOT)
-        folder = str(place.parent)
-        item.add_marker(pytest.mark.xdist_group(folder if folder in _TOGETHER else str(place)))
-        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(_SLOW_SECONDS))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPlace(LoadScopeScheduling):
+        """A worker takes a whole folder or file, so that shared trainings and programs are made once."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, _ = nodeid.partition("::")
+            folder, _, _ = file.rpartition("/")
+            return folder if folder in _TOGETHER else file
+
+    return ByPlace(config, log)
+
+
+def pytest_itemcollected(item):
+    if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+        item.add_marker(pytest.mark.timeout(_SLOW_SECONDS))
 
 
 ROOT = Path(__file__).parents[1]
@@ -82,7 +93,7 @@ def compiled(tmp_path_factory) -> Path:
     folder = folder / "compiled"
     folder.mkdir(exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return folder
 

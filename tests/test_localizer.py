@@ -100,6 +100,7 @@ def test_a_video_of_one_window_is_what_evaluation_makes_of_it(changes):
         assert_close(ours, theirs)
 
 
+@pytest.mark.slow
 def test_recorded_data_is_localised_as_evaluation_does(shared_data):
     folder = shared_data / "inertial"
     facts = json.loads((folder / "dataset.json").read_text())

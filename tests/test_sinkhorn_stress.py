@@ -219,6 +219,7 @@ def test_every_corner_under_vmap(shape, dtype, num_iters):
     assert compared > (300 if num_iters > 3 else 400)  # the other plans have no exact digit in float32
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(PROGRAMS[:3]),
     st.sampled_from(LOGITS),
@@ -436,6 +437,7 @@ def label_and_differentiate(logits, foreground, clusters, epsilon, sigma, hard):
     return labels, value, gradient
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hard", [False, True])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_snippet_labels_and_their_loss_at_every_corner(dtype, hard):

@@ -69,19 +69,23 @@ _RESCALED = 100  # the number of snippets that videos in .csv files are usually 
 def _open_npy(source: Source) -> np.ndarray:
     """Maps the file into memory without reading its values; nothing in it is ever unpickled."""
     path = source.path
+    refuse_pipes(path, expected=_NPY)
     try:
+        with open(path, "rb") as file:
+            archive = file.read(2) == b"PK"  # numpy would leave a damaged archive open
+        if archive:
+            raise InputError(f"{path}: is an archive of several arrays; {_NPY}")
         with np.errstate(over="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a header may promise more than any integer can count
             features = np.load(path, allow_pickle=False, mmap_mode="r")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {_NPY}") from None
+    except InputError:
+        raise
     except Exception as error:  # a damaged header makes numpy raise nearly anything
         # numpy's own message goes on to advise how to load pickles anyway.
         reason = "it holds pickled objects" if "pickle" in str(error) else one_line(error)
         raise InputError(f"{path}: cannot be read ({reason}); {_NPY}") from None
-    if not isinstance(features, np.ndarray):
-        features.close()
-        raise InputError(f"{path}: is an archive of several arrays; {_NPY}")
     if features.dtype.kind not in "fiu":
         raise InputError(f"{path}: holds {features.dtype} values; {_NPY}")
     if features.ndim != 2 or 0 in features.shape:

@@ -52,13 +52,12 @@ class Run:
 
     Example:
         >>> import tempfile
-        >>> config = CaseConfig(num_snippets=16, hidden_dim=4, num_clusters=2, batch_size=1, num_steps=2)
+        >>> config = CaseConfig(num_snippets=16, hidden_dim=4, num_clusters=2, batch_size=8, num_steps=2)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     run = Run.begin(folder, config, "synthetic", eval_every=2)
-        ...     run.train()
-        ...     outcome = Run.open(folder).evaluate()
-        >>> list(outcome.results)
-        ['last (step 2)', 'best (step 2)']
+        ...     again = Run.open(folder)  # then run.train() and run.evaluate()
+        >>> again.settings == run.settings, len(again.dataset.train.videos)
+        (True, 96)
     """
 
     settings: RunSettings

@@ -204,6 +204,7 @@ def baseline(tmp_path_factory) -> Baseline:
     return Baseline(dataset, data, workdir, succeed_here("train", *flags))
 
 
+@pytest.mark.slow
 def test_the_baseline_has_no_clusters_and_the_last_step_is_evaluated(baseline):
     rows = metrics_of(baseline.workdir)
     assert [row["step"] for row in rows] == [2, 3]

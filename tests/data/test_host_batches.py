@@ -104,6 +104,7 @@ def test_a_thread_yields_the_steps_in_order(split, prefetch):
     assert list(host_batches(batches, 3, 3)) == []
 
 
+@pytest.mark.slow
 def test_workers_yield_the_same_steps_in_order_and_stop_when_closed(folder):
     flags.FLAGS.mark_as_parsed()
     batches = batches_of(load_dataset(folder, in_memory=False).train)

@@ -172,6 +172,7 @@ def test_a_batch_needs_as_many_videos():
     assert sorted(exact.videos[0].tolist()) == [0, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["stratified", "uniform"])
 def test_one_steps_plan_is_its_row_of_the_plan_of_many(sampling):
     options = dict(batch_size=BATCH, num_snippets=SNIPPETS, sampling=sampling)

@@ -54,12 +54,13 @@ def finish(flags, environment):
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "where, number, status, lines",
     [
         # After the first evaluation, and when it says what it trains on.
         pytest.param((), signal.SIGINT, 130, ("step ",), id="Ctrl-C"),
-        pytest.param((), signal.SIGTERM, 143, ("model:",), marks=pytest.mark.slow, id="SIGTERM"),
+        pytest.param((), signal.SIGTERM, 143, ("model:",), id="SIGTERM"),
         pytest.param(
             WITH_WORKERS,
             signal.SIGINT,

@@ -65,6 +65,7 @@ def test_gradients_are_finite_differences(batch, name):
         np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 2e-6, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [20, 200])
 def test_video_loss_does_not_shrink_with_the_number_of_classes(num_classes):
     # Classes of very low logits change neither the loss nor its gradient.

@@ -69,6 +69,7 @@ def test_golden_forward(golden):
     np.testing.assert_allclose(calibrated_cas(outputs), arrays["s0_combined_cas"], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streams", [("rgb",), ("acc", "gyro", "depth")])
 def test_streams_of_any_number_and_width(streams):
     network = CaseNetwork(streams, num_classes=3, hidden_dim=8, num_clusters=2)
@@ -80,6 +81,7 @@ def test_streams_of_any_number_and_width(streams):
     np.testing.assert_allclose(fused, (softmax + attention) / (1 + len(streams)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_zero_embeddings_have_finite_gradients(network, params):
     features = {name: jnp.zeros((1, 4, width)) for name, width in WIDTHS.items()}
     dead = jax.tree.map(jnp.zeros_like, params)

@@ -139,12 +139,13 @@ def test_without_cluster_classification_the_cluster_labels_stay():
     np.testing.assert_array_equal(q_c, state.cluster_labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "run",
     [
         "case_diff3_truerank",
-        pytest.param("base_diff3", marks=pytest.mark.slow),
-        pytest.param("case_std0.2_truerank", marks=pytest.mark.slow),
+        "base_diff3",
+        "case_std0.2_truerank",
     ],
 )
 @pytest.mark.usefixtures("standard_dtypes")
@@ -188,6 +189,7 @@ def test_golden_gradients(golden, run):
 # Beyond the paper
 
 
+@pytest.mark.slow
 def test_while_it_settles_classes_alone_select_and_the_video_loss_sees_whole_videos(state, outputs):
     labels = small_batch()["labels"]
     metrics, _ = _metrics(state, 4, **SETTLING)
@@ -214,6 +216,7 @@ def test_once_it_is_settled_the_objective_is_the_papers(state, paper):
     assert abs(float(settling["loss_video"] - want["loss_video"])) > 1e-4
 
 
+@pytest.mark.slow
 def test_the_attention_itself_may_be_the_foreground_of_clusters(state, outputs, paper):
     _, q_c = _metrics(state, 0, ccc_foreground="attention")
     p_a = mean_over_streams(out.attention for out in outputs)

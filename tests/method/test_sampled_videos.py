@@ -60,7 +60,7 @@ def assert_same_scores(found, expected):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("block_size", [1, 7, 12_000])
+@pytest.mark.parametrize("block_size", [pytest.param(1, marks=pytest.mark.slow), 7, 12_000])
 @pytest.mark.parametrize("store", ["packed", "per video"])
 def test_scores_are_those_of_plainly_gathered_videos(state, videos, store, block_size):
     features = pack(videos, STREAMS) if store == "packed" else videos
@@ -88,6 +88,7 @@ def test_scores_of_files_are_those_of_arrays(state, videos, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("foreground", ["attention", "transformed", "mixed"])
 def test_every_kind_of_foreground_is_passed_on(state, videos, foreground):
     sampled = sample_videos(videos, num_snippets=SNIPPETS)
@@ -141,6 +142,7 @@ def test_the_filling_is_never_read(state, videos):
     np.testing.assert_allclose(found.video[1:], expected.video[1:], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 2, 3, 5])
 def test_dealing_out_in_several_calls_changes_nothing(state, videos, monkeypatch, at_once):
     sampled = sample_videos(pack(videos, STREAMS), num_snippets=SNIPPETS)
@@ -163,6 +165,7 @@ def test_even_one_video_too_large_for_a_call_is_dealt_out(state, videos, monkeyp
     assert_same_scores(score_sampled(state, sampled), score_plainly(state, videos))
 
 
+@pytest.mark.slow
 def test_bfloat16_features_score_nearly_alike(state, videos):
     with jax.numpy_dtype_promotion("standard"):
         found = score_sampled(state, sample_videos(pack(videos, STREAMS, "bfloat16"), num_snippets=SNIPPETS))

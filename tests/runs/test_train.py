@@ -222,6 +222,7 @@ def test_workers_that_died_without_a_signal_are_an_error(training, monkeypatch):
     assert not training.workdir.interrupted.exists()
 
 
+@pytest.mark.slow
 def test_many_seeds_at_once_are_saved_at_the_same_step(dataset, tmp_path, together):
     training = Training(tmp_path, dataset, seeds=TOGETHER)
     for step in (6, 24):

@@ -54,7 +54,7 @@ def test_training_learns():
     assert chunks[-1].metrics["loss_video"] < chunks[0].metrics["loss_video"] / 3
 
 
-@pytest.mark.parametrize("on_device", [True, False])
+@pytest.mark.parametrize("on_device", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_training_stops_at_the_first_loss_that_is_not_finite(on_device):
     features, labels = small_videos()
     features[2]["rgb"][:] = np.inf  # readers refuse such files; here it stands for a training that diverged
@@ -98,6 +98,7 @@ def test_a_yielded_state_stays_valid_while_training_goes_on():
     assert (int(first.state.step), int(last.state.step)) == (3, 9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_device", [True, False])
 def test_training_leaves_the_state_that_it_is_given(on_device):
     state = small_state()
@@ -143,6 +144,7 @@ def test_each_of_many_seeds_trains_as_it_does_alone():
     assert len(set(losses.tolist())) == 3
 
 
+@pytest.mark.slow
 def test_of_many_seeds_the_one_that_breaks_is_named():
     states = three_seeds()
     params = jax.tree.map(lambda array: array.at[:].set(jnp.nan), states[1].params)

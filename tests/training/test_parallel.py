@@ -86,7 +86,8 @@ def test_any_number_of_devices_trains_alike(on_one_device, videos, num_devices):
     assert np.abs(np.asarray(kernels[0]) - np.asarray(kernels[1])).max() > 1e-4
 
 
-@pytest.mark.parametrize("num_devices", [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_devices", [1, 4])
 def test_feeding_from_the_host_is_feeding_from_the_device(videos, num_devices):
     from_device = train(start(), videos, num_devices=num_devices)
     from_host = train(start(), videos, num_devices=num_devices, on_device=False)
@@ -116,6 +117,7 @@ def gathered_shapes(program):
     return [tuple(map(int, shape.split(","))) for shape in shapes]
 
 
+@pytest.mark.slow
 def test_features_and_activations_stay_on_their_devices(videos):
     mesh = mesh_of(8)
     training_set = TrainingSet(pack(videos[0], ("rgb", "flow")), videos[1])

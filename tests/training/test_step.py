@@ -19,8 +19,8 @@ GOLDEN_RUNS = [
     "base_diff3",
     "case_diff3",
     "case_diff3_truerank",
-    "case_std0.2",
-    "case_std0.2_truerank",
+    pytest.param("case_std0.2", marks=pytest.mark.slow),
+    pytest.param("case_std0.2_truerank", marks=pytest.mark.slow),
 ]
 _step = jax.jit(train_step)
 

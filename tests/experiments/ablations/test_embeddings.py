@@ -32,7 +32,8 @@ def test_snippets_are_drawn_once_each_with_their_kind(dataset):
 BASELINE = {"scc": False, "ccc": False, "clustering_assisted_testing": False}
 
 
-@pytest.mark.parametrize("fields", [{}, pytest.param(BASELINE, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", [{}, BASELINE])
 def test_there_is_a_panel_for_each_stream_in_order(dataset, fields):
     config = CaseConfig(num_snippets=8, hidden_dim=6, num_clusters=3, **fields)
     state = create_train_state(config, jax.random.key(0), stream_widths=dataset.stream_widths, num_classes=2)
