@@ -25,7 +25,7 @@ demo: $(RUNS)  ## train and evaluate on the embedded synthetic data, about a min
 ablations: $(RUNS)  ## the paper's tables and figures on the synthetic data set, about 20 minutes; goes on if interrupted
 	$(RUN) -m experiments.ablations --flagfile=experiments/flags/ablations.flags --workdir=runs/ablations $(ABLATIONS)
 
-test: $(READY)  ## the fast tests, at most five minutes on two cores
+test: $(READY)  ## the fast tests, about ten minutes on two cores
 	$(RUN) -m pytest $(PYTEST_FLAGS)
 
 test-slow: $(READY)  ## the tests that take long: whole training runs, thousands of cases, several processes
