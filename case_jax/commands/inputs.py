@@ -86,7 +86,9 @@ def load(given: flags.FlagValues, config: CaseConfig, narrator: ConsoleNarrator)
     return read(data, config, narrator, in_memory=given.feature_store == "device")
 
 
-def read(data: str, config: CaseConfig, narrator: ConsoleNarrator, *, in_memory: bool) -> Dataset:
+def read(
+    data: str | os.PathLike, config: CaseConfig, narrator: ConsoleNarrator, *, in_memory: bool
+) -> Dataset:
     """Reads a data set, and shows that it does.
 
     Raises:

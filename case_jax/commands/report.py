@@ -8,13 +8,12 @@ from rich.console import Console
 
 from case_jax.commands import cli, inputs
 from case_jax.commands.progress import ConsoleNarrator
-from case_jax.errors import InputError
 from case_jax.evaluator import Evaluator
 from case_jax.localization.detections import to_activitynet, write_predictions
 from case_jax.report.tables import map_table
 from case_jax.report.write import require_report_packages, write_report
 from case_jax.runs.outcome import evaluate_run
-from case_jax.runs.run import Run
+from case_jax.runs.run import Run, place_of_data
 from case_jax.runs.workdir import Workdir
 
 __all__ = ["define_flags", "main"]
@@ -43,9 +42,7 @@ def main(given: flags.FlagValues) -> None:
     settings = workdirs[0].settings()
     for workdir in workdirs:  # a damaged file is named before anything is evaluated or written
         workdir.metrics(), workdir.history()
-    data = given.data_dir or settings.data
-    if data is None:
-        raise InputError(f"--data_dir: is missing; expected the data set of {workdirs[0].path}")
+    data = place_of_data(workdirs[0], given.data_dir)
     dataset = inputs.read(data, settings.config, narrator, in_memory=given.in_memory)
     with Evaluator(dataset.test, dataset.info, settings.config, on_device=given.in_memory) as evaluator:
         for workdir in workdirs:

@@ -105,10 +105,7 @@ def _train(runs: Sequence[Run], where: Hardware, narrator: ConsoleNarrator) -> N
     try:
         train(runs, where, narrator)
     except NonFiniteLossError as error:
-        run = runs[0]
-        raise InputError(
-            f"--learning_rate: is {run.settings.config.learning_rate}; {run.named(error)}"
-        ) from None
+        raise runs[0].not_finite(error) from None
 
 
 def _evaluate(

@@ -19,7 +19,7 @@ from case_jax.runs.train import train
 from case_jax.runs.workdir import Workdir
 from case_jax.training.loop import NonFiniteLossError
 
-__all__ = ["Run", "check_batch", "read_data"]
+__all__ = ["Run", "check_batch", "place_of_data", "read_data"]
 
 
 def read_data(data: str | os.PathLike, config: CaseConfig, *, in_memory: bool = True) -> Dataset:
@@ -36,6 +36,18 @@ def read_data(data: str | os.PathLike, config: CaseConfig, *, in_memory: bool = 
     if data == SYNTHETIC:
         return make_synthetic_dataset()
     return load_dataset(data, in_memory=in_memory, dtype=config.feature_dtype)
+
+
+def place_of_data(workdir: Workdir, given: str | os.PathLike | None = None) -> str | os.PathLike:
+    """Where a run's data set is: as given, or where it was when the run was trained.
+
+    Raises:
+        InputError: if neither is known, or there is no run.
+    """
+    place = given or workdir.settings().data
+    if place is None:
+        raise InputError(f"--data_dir: is missing; expected the data set of {workdir.path}")
+    return place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,10 +137,7 @@ class Run:
         workdir = Workdir(folder)
         settings = workdir.settings()
         if not isinstance(data, Dataset):
-            place = data or settings.data
-            if place is None:
-                raise InputError(f"--data_dir: is missing; expected the data set of {workdir.path}")
-            data = read_data(place, settings.config, in_memory=in_memory)
+            data = read_data(place_of_data(workdir, data), settings.config, in_memory=in_memory)
         return cls(settings, workdir, data)
 
     def train(self, hardware: Hardware | None = None, narrator: Narrator | None = None) -> None:
@@ -148,9 +157,7 @@ class Run:
         try:
             train([self], hardware, narrator or Narrator())
         except NonFiniteLossError as error:
-            raise InputError(
-                f"--learning_rate: is {self.settings.config.learning_rate}; {self.named(error)}"
-            ) from None
+            raise self.not_finite(error) from None
 
     def evaluate(self) -> Outcome:
         """Evaluates the last and the best checkpoint on the test videos.
@@ -162,6 +169,10 @@ class Run:
             self.dataset.test, self.dataset.info, self.settings.config, on_device=self._in_memory
         ) as evaluator:
             return evaluate_run(self, evaluator, tiou=self.settings.tiou)
+
+    def not_finite(self, error: NonFiniteLossError) -> InputError:
+        """The error of training as bad input: it names the learning rate and the batch's videos."""
+        return InputError(f"--learning_rate: is {self.settings.config.learning_rate}; {self.named(error)}")
 
     def named(self, error: NonFiniteLossError) -> str:
         """An error's message with the names of the batch's videos."""
