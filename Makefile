@@ -54,7 +54,7 @@ $(RUNS): setup.cfg pyproject.toml
 	  { echo "error: PYTHON=$(PYTHON): is older than 3.11; expected Python 3.11 or newer" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
-	$(RUN) -m pip install --quiet --editable '.[plots,host,hdf5]'
+	$(RUN) -m pip install --quiet --editable '.[plots,host,hdf5,video]'
 	touch $@
 
 $(READY): $(RUNS)

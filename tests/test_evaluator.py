@@ -65,6 +65,7 @@ def test_the_foreground_follows_from_the_config(state, videos):
     assert not np.allclose(score_split(state, videos).fused, by_attention, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_without_clusters_there_are_no_cluster_scores(videos):
     config = CaseConfig(**{**vars(CONFIG), "scc": False, "ccc": False, "clustering_assisted_testing": False})
     state = create_train_state(config, jax.random.key(0), stream_widths=WIDTHS, num_classes=2)

@@ -87,7 +87,7 @@ def assert_equal(found, expected):
     [
         {},
         {"nms": "standard", "video_score": "probability"},
-        {"clustering_assisted_testing": False},
+        pytest.param({"clustering_assisted_testing": False}, marks=pytest.mark.slow),
         {"scc": False, "ccc": False, "clustering_assisted_testing": False},
     ],
 )
@@ -386,6 +386,7 @@ def test_rescaled_features_tell_no_time():
     assert_equal(rescaled.detect(features, 25.0, 16.0), make_localizer()[0].detect(features))
 
 
+@pytest.mark.slow
 def test_load(tmp_path):
     localizer, state = make_localizer()
     workdir = Workdir(tmp_path / "W")

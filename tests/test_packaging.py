@@ -115,6 +115,7 @@ def test_source_archive_makes_the_same_wheel(sdist, wheel, tmp_path):
         assert {n: ours.read(n) for n in ours.namelist()} == {n: theirs.read(n) for n in theirs.namelist()}
 
 
+@pytest.mark.slow
 def test_wheel_works_away_from_the_checkout(wheel, environment, tmp_path):
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()

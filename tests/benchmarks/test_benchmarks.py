@@ -15,12 +15,12 @@ from tests.conftest import ROOT
 SMALL_STEP = "--batch_size=4 --num_snippets=16 --hidden_dim=8 --num_clusters=4 --width=6"
 BASELINE = "--noscc --noccc --noclustering_assisted_testing"  # compiles in half the time
 FAST = {
-    "sinkhorn": "--repeats=1 --rows=100,200 --columns=4 --peers=ott,pot",
     "evaluate": "--repeats=1 --num_videos=3",
-    "report": "--repeats=1 --num_videos=3",
 }
-# These compile steps, run plain loops, or train in processes whose memory they watch.
+# These compile steps, open browsers, run plain loops, or train in processes whose memory they watch.
 SLOW = {
+    "sinkhorn": "--repeats=1 --rows=100,200 --columns=4 --peers=ott,pot",
+    "report": "--repeats=1 --num_videos=3",
     "train_step": f"{SMALL_STEP} {BASELINE} --repeats=1 --steps=2 --num_videos=4 --peers=",
     "localize": "--repeats=1 --num_videos=3 --width=4 --peers=loops",
     "end_to_end": f"{SMALL_STEP} {BASELINE} --fraction=0.0006 --eval_every=2 --num_train=6 --num_test=3 "

@@ -221,6 +221,7 @@ def test_the_baseline_has_no_clusters_and_the_last_step_is_evaluated(baseline):
     assert all("prototypes" not in layers for layers in state.params.values())
 
 
+@pytest.mark.slow
 def test_streams_subsets_and_time_are_those_of_the_data_set(baseline, tmp_path):
     assert "2 classes; streams acc (8); one snippet every 0.32 s" in baseline.stdout
     best, predictions = best_of(metrics_of(baseline.workdir)), baseline.workdir / "predictions.json"

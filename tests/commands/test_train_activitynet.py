@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 from tests.helpers.commands import succeed_here
 from tests.helpers.workdirs import SMALL, best_of, metrics_of
 
+pytestmark = pytest.mark.slow  # another shape of training to compile
 FLAGFILE = ROOT / "experiments" / "flags" / "activitynet13.flags"
 
 

@@ -229,7 +229,8 @@ def test_the_attention_itself_may_be_the_foreground_of_clusters(state, outputs, 
     assert float(jnp.max(jnp.abs(q_c - paper[1]))) > 1e-3
 
 
-@pytest.mark.parametrize("rule", ["agreed", pytest.param("mixed", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["agreed", "mixed"])
 def test_from_its_step_on_the_attention_also_learns_from_the_clusters(rule):
     q_c = jnp.array([[0.9, 0.1], [0.8, 0.2], [0.95, 0.05], [0.1, 0.9]])
     state = small_state(sigma=10.0).replace(cluster_labels=q_c)

@@ -19,7 +19,9 @@ def baseline_reported(tmp_path_factory) -> Reported:
     return make_report(tmp_path_factory.mktemp("baseline"), BASELINE)
 
 
-@pytest.fixture(scope="package")  # Playwright's loop must not outlive it: a benchmark opens a browser of its own
+@pytest.fixture(
+    scope="package"
+)  # Playwright's loop must not outlive it: a benchmark opens a browser of its own
 def chromium():
     """A headless Chromium; skips where it is not installed."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -24,6 +24,7 @@ def test_events_hold_every_row_and_the_settings(uninterrupted):
     assert_complete(uninterrupted)
 
 
+@pytest.mark.slow
 def test_each_of_many_seeds_has_its_events(together):
     for workdir in together:
         assert_complete(workdir)
@@ -47,6 +48,7 @@ def gone_back(training):
     return training.workdir
 
 
+@pytest.mark.slow
 def test_events_after_the_checkpoint_are_void(gone_back):
     written = [event for path in sorted(gone_back.events.iterdir()) for event in records_of(path)]
     steps = [event.step for event in written if event.WhichOneof("what") == "summary" and event.step]
@@ -54,6 +56,7 @@ def test_events_after_the_checkpoint_are_void(gone_back):
     assert_complete(gone_back)
 
 
+@pytest.mark.slow
 def test_tensorboard_reads_the_same(gone_back):
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     accumulator = accumulators.EventAccumulator(str(gone_back.events))

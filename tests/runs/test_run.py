@@ -23,6 +23,7 @@ def folder(dataset, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_begin_train_open_and_evaluate(dataset, folder, tmp_path, uninterrupted):
     """By default, batches are divided over all devices that divide them evenly: four of eight here."""
     run = Run.begin(tmp_path / "W", CONFIG, dataset, seed=3, eval_every=EVERY, tiou=(0.1, 0.3))

@@ -80,7 +80,9 @@ def _cut_history(workdir):
     )
 
 
-@pytest.mark.parametrize("damage", [_cut, _remove_all_files, _cut_history])
+@pytest.mark.parametrize(
+    "damage", [_cut, *(pytest.param(d, marks=pytest.mark.slow) for d in (_remove_all_files, _cut_history))]
+)
 def test_a_damaged_interrupted_state_is_not_used(interrupted, uninterrupted, damage):
     workdir = interrupted.workdir
     message = damage(workdir)
@@ -91,7 +93,7 @@ def test_a_damaged_interrupted_state_is_not_used(interrupted, uninterrupted, dam
     assert_same_run(workdir, uninterrupted)
 
 
-@pytest.mark.parametrize("again", [6, 18])
+@pytest.mark.parametrize("again", [6, pytest.param(18, marks=pytest.mark.slow)])
 def test_a_damaged_interrupted_state_is_replaced_by_the_next_one(training, uninterrupted, again):
     training.interrupt(6)
     shutil.rmtree(training.workdir.interrupted / "6" / "default")
@@ -101,6 +103,7 @@ def test_a_damaged_interrupted_state_is_replaced_by_the_next_one(training, unint
     assert_same_run(training.workdir, uninterrupted)
 
 
+@pytest.mark.slow
 def test_an_interrupted_state_that_an_evaluation_has_overtaken_is_not_used(training, uninterrupted, tmp_path):
     """As if the process had been killed after saving the evaluation and before removing the state."""
     training.interrupt(6)
@@ -147,8 +150,8 @@ def _flip(content):
 
 DAMAGES = [
     pytest.param(_flip, id="flipped"),
-    pytest.param(lambda content: content[: len(content) // 2], id="cut"),
-    pytest.param(lambda content: b"", id="emptied"),
+    pytest.param(lambda content: content[: len(content) // 2], id="cut", marks=pytest.mark.slow),
+    pytest.param(lambda content: b"", id="emptied", marks=pytest.mark.slow),
 ]
 
 

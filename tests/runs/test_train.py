@@ -39,6 +39,7 @@ def test_a_training_fills_its_workdir(uninterrupted):
     assert len(predictions["results"]) == 4  # test videos
 
 
+@pytest.mark.slow
 def test_a_training_says_what_it_trains_and_how_far_it_is(training, dataset, uninterrupted):
     listener = training.listen()
     state = training.runs[0].settings.fresh_state()
@@ -85,7 +86,9 @@ def test_a_run_made_longer_equals_the_long_run(training, uninterrupted):
     assert_same_run(training.workdir, uninterrupted)
 
 
-@pytest.mark.parametrize("step", [6, 12, 18, 24, 30])
+@pytest.mark.parametrize(
+    "step", [12, *(pytest.param(step, marks=pytest.mark.slow) for step in (6, 18, 24, 30))]
+)
 def test_interrupted_after_any_chunk_of_steps(training, uninterrupted, step):
     training.interrupt(step)
     workdir = training.workdir
@@ -104,6 +107,7 @@ def test_interrupted_again_and_again(training, uninterrupted):
     assert_same_run(training.workdir, uninterrupted)
 
 
+@pytest.mark.slow
 def test_interrupted_while_the_device_is_ahead(training, uninterrupted, monkeypatch):
     """As on an accelerator, where the next steps already run when a chunk is handed out."""
     monkeypatch.setattr("case_jax.training.parallel.runs_beside_the_host", lambda mesh: True)
@@ -113,7 +117,7 @@ def test_interrupted_while_the_device_is_ahead(training, uninterrupted, monkeypa
     assert_same_run(training.workdir, uninterrupted)
 
 
-@pytest.mark.parametrize("before", [0, 6, 12])
+@pytest.mark.parametrize("before", [6, *(pytest.param(step, marks=pytest.mark.slow) for step in (0, 12))])
 def test_interrupted_before_any_step(training, uninterrupted, before):
     """While it reads or compiles; also in a run that goes on and has an evaluation to do."""
     if before:
@@ -128,6 +132,7 @@ def test_interrupted_before_any_step(training, uninterrupted, before):
     assert_same_run(training.workdir, uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_pending_evaluation_is_finished(training, uninterrupted, monkeypatch):
     """Workers still evaluate step 12 when training is at step 18."""
     with monkeypatch.context() as patched:
@@ -233,6 +238,7 @@ def test_many_seeds_at_once_are_saved_at_the_same_step(dataset, tmp_path, togeth
         assert_same_run(found, expected)
 
 
+@pytest.mark.slow
 def test_one_of_many_seeds_is_its_own_run(together, uninterrupted):
     first, second = together
     assert_close_run(first, uninterrupted)

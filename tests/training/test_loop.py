@@ -43,6 +43,7 @@ def test_training_resumes_to_the_same_bits():
     )
 
 
+@pytest.mark.slow
 def test_training_learns():
     rng = np.random.default_rng(0)
     labels = np.eye(3, dtype=np.float32)[np.arange(12) % 3]

@@ -74,7 +74,8 @@ def assert_same_runs(found, expected):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("num_devices", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_devices", [2, 8])
 def test_any_number_of_devices_trains_alike(on_one_device, videos, num_devices):
     found = train(start(), videos, num_devices=num_devices)
     assert_close_runs(found, on_one_device)

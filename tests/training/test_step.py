@@ -16,9 +16,9 @@ from tests.helpers.small import assert_equal_trees, small_batch, small_state
 pytestmark = pytest.mark.usefixtures("standard_dtypes")
 
 GOLDEN_RUNS = [
-    "base_diff3",
     "case_diff3",
-    "case_diff3_truerank",
+    pytest.param("base_diff3", marks=pytest.mark.slow),
+    pytest.param("case_diff3_truerank", marks=pytest.mark.slow),
     pytest.param("case_std0.2", marks=pytest.mark.slow),
     pytest.param("case_std0.2_truerank", marks=pytest.mark.slow),
 ]

@@ -63,6 +63,7 @@ def make(dataset, trained, tmp_path):
     return functools.partial(laboratory, folder, dataset)
 
 
+@pytest.mark.slow
 def test_runs_are_kept_and_shared(make):
     lab = make()
     kept = contents(lab.folder)
@@ -92,6 +93,7 @@ def test_a_further_seed_trains_alone_and_other_settings_train_anew(make):
     assert len(list(lab.folder.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_what_the_workdir_gives(make, dataset):
     lab = make(seeds=(1,))
     (result,) = lab.evaluated(FULL._replace(foreground="transformed"))
@@ -114,6 +116,7 @@ def test_without_clusters_there_is_no_entropy_of_assignments(make):
     assert baseline.assignment_entropy is None
 
 
+@pytest.mark.slow
 def test_a_history_has_every_chunk_of_every_seed(make):
     steps, values = make().history(FULL, "entropy_snippets")
     assert steps.tolist() == [2, 4]
@@ -137,6 +140,7 @@ def test_seeds_at_once_go_on_each_from_where_it_was(make):
     assert [json.loads(row)["step"] for row in rows] == [2, 4]
 
 
+@pytest.mark.slow
 def test_a_file_that_holds_no_evaluation_is_named(make):
     path = make().workdir(FULL, 0).path / "evaluations.json"
     path.write_text('{"last, mixed": {"step": 4}}')
