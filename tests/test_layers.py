@@ -18,7 +18,7 @@ ORDER = (
     ("errors",),
     ("config",),
     ("data", "sinkhorn"),
-    ("method", "localization"),
+    ("method", "localization", "video"),
     ("training", "evaluation"),
     ("evaluator",),
     ("runs",),

@@ -1,0 +1,238 @@
+"""Video files of any container and codec, frame after frame, by PyAV (extra `video`)."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from case_jax.data.files import one_line, refuse_pipes
+from case_jax.errors import InputError
+from case_jax.video.extras import import_extra
+from case_jax.video.times import Stamped
+
+__all__ = ["VideoFile"]
+
+_EXPECTED = "expected a video"
+_MAX_THREADS = 4  # of a decoder; each holds frames of full size
+_SHORT = 0.5  # seconds; a file that ends earlier than its header says by more than this was cut
+
+# Formats that are no video by themselves: lists of other files, text drawn as a picture.
+_REFUSED = frozenset(("concat", "dash", "hls", "image2", "imf", "lavfi", "tty"))
+
+
+class VideoFile:
+    """A video file that is read once, from its first frame to its last.
+
+    Nothing is held but the frames inside the decoder. Decoders that can use several threads do so.
+    """
+
+    native_fps: float | None  # frames per second on average, None if unknown
+    duration: float | None  # seconds by the header, None if unknown
+    num_frames: int | None  # by the header, None if unknown
+    start: float  # seconds from the start of the file, audio included, to the first frame
+    width: int  # pixels, upright
+    height: int  # pixels, upright
+    broken: str | None  # what could not be decoded; final after the last frame
+
+    def __init__(self, path: str | os.PathLike):
+        """Opens a file and decodes its first frame.
+
+        Args:
+            path: the file; its ending does not matter.
+
+        Raises:
+            InputError: if it is missing, holds no video, or no frame can be decoded.
+        """
+        self._path = Path(path)
+        refuse_pipes(self._path, expected=_EXPECTED)
+        self._av = import_extra("av")
+        self._convert = import_extra("av.video.reformatter").VideoReformatter().reformat
+        self._container = self._open()
+        try:
+            self._stream = self._only_video()
+            self._stream.thread_type = "AUTO"
+            self._stream.codec_context.thread_count = min(os.cpu_count() or 1, _MAX_THREADS)
+            self._bad_packets = self._bad_frames = 0
+            self._stopped: str | None = None
+            self._extent = _Extent()
+            self.broken = None
+            self._frames = self._decode()
+            first = next(self._frames, None)
+            if first is None:
+                reason = self.broken or "it holds none"
+                raise InputError(f"{self._path}: no frame can be decoded ({reason}); {_EXPECTED}")
+            self._frames = itertools.chain([first], self._frames)
+            self._describe(first)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> Any:
+        expected = f"{_EXPECTED}, complete and of a known format"
+        if self._path.is_dir():
+            raise InputError(f"{self._path}: is a folder; {_EXPECTED}")
+        try:
+            # Without the prefix, a name with a colon could be taken for an address in a network.
+            container = self._av.open(f"file:{self._path}", options={"protocol_whitelist": "file"})
+        except FileNotFoundError:
+            raise InputError(f"{self._path}: no such file; {_EXPECTED}") from None
+        except self._av.FFmpegError as error:
+            raise InputError(f"{self._path}: cannot be opened ({error.strerror}); {expected}") from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self._path}: cannot be opened ({one_line(error)}); {_EXPECTED}") from None
+        names = set(container.format.name.split(","))
+        if names & _REFUSED or any(name.endswith("_pipe") for name in names):
+            container.close()
+            found = "/".join(sorted(names))
+            raise InputError(f"{self._path}: is no video but of the format {found}; {_EXPECTED}")
+        return container
+
+    def _only_video(self) -> Any:
+        """The video stream to read: not the cover of a piece of music."""
+        pictures = self._av.stream.Disposition.attached_pic
+        streams = [s for s in self._container.streams.video if not s.disposition & pictures]
+        if not streams:
+            kinds = sorted({stream.type for stream in self._container.streams}) or ["nothing"]
+            raise InputError(f"{self._path}: has no video in it, only {', '.join(kinds)}; {_EXPECTED}")
+        best = self._container.streams.best("video")
+        stream = best if best in streams else streams[0]
+        if stream.codec_context is None:
+            raise InputError(f"{self._path}: is coded in a way that PyAV does not know; {_EXPECTED}")
+        return stream
+
+    def _describe(self, first: Stamped) -> None:
+        stream, container = self._stream, self._container
+        # A stream without time stamps has no average rate; its frames tell their length.
+        raw = 1 / first.length if first.time is None and first.length else None
+        rates = (raw, stream.average_rate, stream.guessed_rate)
+        self.native_fps = next((float(rate) for rate in rates if rate and 0 < rate <= 1000), None)
+        self.num_frames = stream.frames or None
+        whole = container.duration / self._av.time_base if container.duration else None
+        seconds = self._promised() or whole
+        self.duration = seconds if seconds and seconds > 0 else None
+        begin = container.start_time
+        self.start = 0.0 if first.time is None or begin is None else first.time - begin / self._av.time_base
+        shape = _upright(np.empty((first.frame.height, first.frame.width)), first.frame).shape
+        self.height, self.width = shape
+
+    def frames(self) -> Iterator[Stamped]:
+        """The frames, in the order in which they are shown, not yet converted; see `pixels`."""
+        return self._frames
+
+    def pixels(self, frame: Any) -> np.ndarray:
+        """One frame as an upright (height, width, 3) uint8 array of RGB values.
+
+        The conversion follows the file's own colour space and range. For standard definition it gives the
+        values that OpenCV's VideoCapture gives.
+        """
+        rgb = self._convert(
+            frame, format="rgb24", src_color_range=frame.color_range, dst_color_range="JPEG", threads=1
+        )
+        return _upright(rgb.to_ndarray(), frame)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._container.close()
+
+    def _decode(self) -> Iterator[Stamped]:
+        packets = self._container.demux(self._stream)
+        while (packet := self._next(packets)) is not None:
+            yield from self._decoded(packet)
+        if self._stopped:  # the decoder still holds frames from before the break
+            yield from self._decoded(None)
+        self.broken = self._what_is_broken()
+
+    def _next(self, packets: Iterator) -> Any:
+        try:
+            return next(packets, None)
+        except (self._av.FFmpegError, OSError) as error:
+            self._stopped = f"reading stopped: {error.strerror}"
+            return None
+
+    def _decoded(self, packet: Any) -> Iterator[Stamped]:
+        """The frames that a packet completes; None ends the stream."""
+        try:
+            frames = self._stream.codec_context.decode(packet)
+        except self._av.error.EOFError:
+            return
+        except self._av.FFmpegError:
+            self._bad_packets += 1  # the next one may be whole
+            return
+        for frame in frames:
+            self._bad_frames += frame.is_corrupt
+            time = _seconds(frame.pts, frame.time_base)
+            length = _seconds(frame.duration, frame.time_base) or None
+            if time is not None:
+                self._extent.add(time, length or 0.0)
+            yield Stamped(time, length, frame)
+
+    def _what_is_broken(self) -> str | None:
+        reasons = [self._stopped] if self._stopped else []
+        if self._bad_packets:
+            reasons.append(f"{self._bad_packets} packets cannot be decoded")
+        if self._bad_frames:
+            reasons.append(f"{self._bad_frames} frames are damaged")
+        promised = self._promised()
+        if not reasons and promised and self._extent.is_short_of(promised):
+            reasons.append(f"it ends after {self._extent.seconds:.2f} s of {promised:.2f} s")
+        return "; ".join(reasons) or None
+
+    def _promised(self) -> float | None:
+        """Seconds of the video stream by the header."""
+        stream, container = self._stream, self._container
+        seconds = _seconds(stream.duration, stream.time_base) or _tagged(stream.metadata.get("DURATION"))
+        if not seconds and container.duration and len(container.streams) == 1:
+            seconds = container.duration / self._av.time_base
+        return seconds
+
+
+class _Extent:
+    """The time that frames span."""
+
+    def __init__(self) -> None:
+        self._first = self._last = self._end = self._longest_gap = 0.0
+        self._empty = True
+
+    def add(self, time: float, length: float) -> None:
+        if self._empty:
+            self._first = self._last = self._end = time
+            self._empty = False
+        self._longest_gap = max(self._longest_gap, time - self._last)
+        self._last, self._end = time, max(self._end, time + length)
+
+    @property
+    def seconds(self) -> float:
+        return self._end - self._first
+
+    def is_short_of(self, promised: float) -> bool:
+        """Whether frames are missing at the end. Where rates vary, the last frame may be shown for long."""
+        return not self._empty and self.seconds < promised - max(_SHORT, 2 * self._longest_gap)
+
+
+def _seconds(ticks: int | None, time_base: Any) -> float | None:
+    return None if ticks is None or time_base is None else float(ticks * time_base)
+
+
+def _tagged(text: str | None) -> float | None:
+    """Seconds of a time as Matroska's tag DURATION has it, as in "00:01:02.500000000"."""
+    try:
+        hours, minutes, seconds = map(float, (text or "").split(":"))
+    except ValueError:
+        return None
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def _upright(image: np.ndarray, frame: Any) -> np.ndarray:
+    """Turns and mirrors an image by the frame's display matrix, to the nearest quarter turn."""
+    for data in frame.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            # A pixel at (x, y) is shown at (a x + c y, b x + d y), up to a shift.
+            a, b, _, c, d = np.frombuffer(bytes(data), np.int32, count=5).astype(np.int64)
+            turned = abs(b) + abs(c) > abs(a) + abs(d)
+            right, down = (c, b) if turned else (a, d)
+            image = image.swapaxes(0, 1) if turned else image
+            return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1])
+    return image
