@@ -11,12 +11,13 @@ import numpy as np
 from case_jax.data.files import one_line, refuse_pipes
 from case_jax.errors import InputError
 from case_jax.video.extras import import_extra
+from case_jax.video.pixels import converter, upright
 from case_jax.video.times import Stamped
 
 __all__ = ["VideoFile"]
 
 _EXPECTED = "expected a video"
-_MAX_THREADS = 4  # of a decoder; each holds frames of full size
+_MAX_THREADS = 4  # of a decoder; more help little, and other processes decode other videos
 _SHORT = 0.5  # seconds; a file that ends earlier than its header says by more than this was cut
 
 # Formats that are no video by themselves: lists of other files, text drawn as a picture.
@@ -26,7 +27,8 @@ _REFUSED = frozenset(("concat", "dash", "hls", "image2", "imf", "lavfi", "tty"))
 class VideoFile:
     """A video file that is read once, from its first frame to its last.
 
-    Nothing is held but the frames inside the decoder. Decoders that can use several threads do so.
+    Nothing is held but the frames inside the decoder. Several threads decode the slices or tiles of a frame
+    where it has them.
     """
 
     native_fps: float | None  # frames per second on average, None if unknown
@@ -49,15 +51,18 @@ class VideoFile:
         self._path = Path(path)
         refuse_pipes(self._path, expected=_EXPECTED)
         self._av = import_extra("av")
-        self._convert = import_extra("av.video.reformatter").VideoReformatter().reformat
+        self._convert = converter()
         self._container = self._open()
         try:
             self._stream = self._only_video()
-            self._stream.thread_type = "AUTO"
+            # Threads that each decode a frame would lose those in flight where a file breaks.
+            self._stream.thread_type = "SLICE"
             self._stream.codec_context.thread_count = min(os.cpu_count() or 1, _MAX_THREADS)
             self._bad_packets = self._bad_frames = 0
+            self._first_bad = 0.0  # seconds of video before the first bad packet
             self._stopped: str | None = None
             self._extent = _Extent()
+            self._promised: float | None = None  # seconds
             self.broken = None
             self._frames = self._decode()
             first = next(self._frames, None)
@@ -110,12 +115,14 @@ class VideoFile:
         rates = (raw, stream.average_rate, stream.guessed_rate)
         self.native_fps = next((float(rate) for rate in rates if rate and 0 < rate <= 1000), None)
         self.num_frames = stream.frames or None
-        whole = container.duration / self._av.time_base if container.duration else None
-        seconds = self._promised() or whole
+        self._promised = self._promised_seconds(first.time or 0.0)
+        seconds = self._promised
+        if seconds is None and container.duration:
+            seconds = container.duration / self._av.time_base
         self.duration = seconds if seconds and seconds > 0 else None
         begin = container.start_time
         self.start = 0.0 if first.time is None or begin is None else first.time - begin / self._av.time_base
-        shape = _upright(np.empty((first.frame.height, first.frame.width)), first.frame).shape
+        shape = upright(np.empty((first.frame.height, first.frame.width)), first.frame).shape
         self.height, self.width = shape
 
     def frames(self) -> Iterator[Stamped]:
@@ -125,13 +132,9 @@ class VideoFile:
     def pixels(self, frame: Any) -> np.ndarray:
         """One frame as an upright (height, width, 3) uint8 array of RGB values.
 
-        The conversion follows the file's own colour space and range. For standard definition it gives the
-        values that OpenCV's VideoCapture gives.
+        For standard definition these are the values that OpenCV's VideoCapture gives.
         """
-        rgb = self._convert(
-            frame, format="rgb24", src_color_range=frame.color_range, dst_color_range="JPEG", threads=1
-        )
-        return _upright(rgb.to_ndarray(), frame)
+        return self._convert(frame)
 
     def close(self) -> None:
         """Closes the file."""
@@ -159,6 +162,7 @@ class VideoFile:
         except self._av.error.EOFError:
             return
         except self._av.FFmpegError:
+            self._first_bad = self._first_bad if self._bad_packets else self._extent.seconds
             self._bad_packets += 1  # the next one may be whole
             return
         for frame in frames:
@@ -172,21 +176,25 @@ class VideoFile:
     def _what_is_broken(self) -> str | None:
         reasons = [self._stopped] if self._stopped else []
         if self._bad_packets:
-            reasons.append(f"{self._bad_packets} packets cannot be decoded")
+            place = f"the first after {self._first_bad:.2f} s"
+            reasons.append(f"{self._bad_packets} of its packets cannot be decoded ({place})")
         if self._bad_frames:
-            reasons.append(f"{self._bad_frames} frames are damaged")
-        promised = self._promised()
+            reasons.append(f"{self._bad_frames} of its frames came out damaged")
+        promised = self._promised
         if not reasons and promised and self._extent.is_short_of(promised):
             reasons.append(f"it ends after {self._extent.seconds:.2f} s of {promised:.2f} s")
         return "; ".join(reasons) or None
 
-    def _promised(self) -> float | None:
-        """Seconds of the video stream by the header."""
+    def _promised_seconds(self, begin: float) -> float | None:
+        """Seconds of the video stream by the header; None if that tells only of all streams together."""
         stream, container = self._stream, self._container
-        seconds = _seconds(stream.duration, stream.time_base) or _tagged(stream.metadata.get("DURATION"))
-        if not seconds and container.duration and len(container.streams) == 1:
-            seconds = container.duration / self._av.time_base
-        return seconds
+        if stream.duration:
+            return _seconds(stream.duration, stream.time_base)
+        end = _tagged(stream.metadata.get("DURATION"))
+        if end is None and container.duration and len(container.streams) == 1:
+            end = container.duration / self._av.time_base
+        # Such containers tell the time at which the last frame ends.
+        return None if end is None else end - max(begin, 0.0)
 
 
 class _Extent:
@@ -223,16 +231,3 @@ def _tagged(text: str | None) -> float | None:
     except ValueError:
         return None
     return 3600 * hours + 60 * minutes + seconds
-
-
-def _upright(image: np.ndarray, frame: Any) -> np.ndarray:
-    """Turns and mirrors an image by the frame's display matrix, to the nearest quarter turn."""
-    for data in frame.side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            # A pixel at (x, y) is shown at (a x + c y, b x + d y), up to a shift.
-            a, b, _, c, d = np.frombuffer(bytes(data), np.int32, count=5).astype(np.int64)
-            turned = abs(b) + abs(c) > abs(a) + abs(d)
-            right, down = (c, b) if turned else (a, d)
-            image = image.swapaxes(0, 1) if turned else image
-            return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1])
-    return image

@@ -1,5 +1,6 @@
 """Folders of numbered images as videos."""
 
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +11,13 @@ from case_jax.data.files import refuse_pipes
 from case_jax.errors import InputError
 from case_jax.video.extras import import_extra
 from case_jax.video.find import numbered_images
+from case_jax.video.pixels import converter
 from case_jax.video.times import Stamped
 
 __all__ = ["ImageFolder"]
 
 _EXPECTED = "expected a whole .jpg or .png image"
-_JPEG = b"\xff\xd8"
-_END_OF_JPEG = b"\xff\xd9"
-_TRAILING = 4096  # bytes that may follow the end of a JPEG image
+_FORMATS = ("jpeg_pipe", "mjpeg", "png_pipe")
 
 
 class ImageFolder:
@@ -34,6 +34,7 @@ class ImageFolder:
             InputError: if there are no images, they are of several series, or the first
                  cannot be decoded.
         """
+        self._av, self._convert = import_extra("av"), converter(smooth_chroma=True)
         self._images = numbered_images(path)
         self._fps = fps
         self.native_fps: float | None = fps
@@ -51,6 +52,8 @@ class ImageFolder:
     def pixels(self, frame: Path) -> np.ndarray:
         """One image as an upright (height, width, 3) uint8 array of RGB values.
 
+        Of a JPEG they are within a few units of what OpenCV reads.
+
         Raises:
             InputError: if it is missing or cannot be decoded to its end.
         """
@@ -59,18 +62,14 @@ class ImageFolder:
             content = frame.read_bytes()
         except OSError as error:
             raise InputError(f"{frame}: cannot be read ({error.strerror}); {_EXPECTED}") from None
-        cv2 = import_extra("cv2")
-        # OpenCV decodes images as the field does, but fills up those that are cut, with a line on stderr.
-        cut = content.startswith(_JPEG) and _END_OF_JPEG not in content[-_TRAILING:]
-        image = None
-        if content and not cut:
-            try:
-                image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-            except cv2.error:  # more pixels than OpenCV decodes
-                image = None
-        if image is None:
-            raise InputError(f"{frame}: cannot be decoded; {_EXPECTED}")
-        return np.ascontiguousarray(image[:, :, ::-1])
+        try:
+            with self._av.open(io.BytesIO(content)) as file:
+                file.streams.video[0].codec_context.options = {"err_detect": "explode+crccheck"}
+                if file.format.name in _FORMATS:
+                    return self._convert(next(file.decode(video=0)))
+        except (self._av.FFmpegError, OSError, ValueError, LookupError, StopIteration):
+            pass
+        raise InputError(f"{frame}: cannot be decoded to its end; {_EXPECTED}")
 
     def close(self) -> None:
         """Nothing is open."""
