@@ -13,7 +13,7 @@ fields of dataset.json.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +36,7 @@ __all__ = [
     "is_thumos_layout",
     "load_thumos",
     "write_dataset",
+    "write_facts",
 ]
 
 
@@ -198,7 +199,30 @@ def write_dataset(dataset: Dataset, data_dir: str | os.PathLike) -> None:
                 path = paths.stream(name, stream) / f"{video.name}.npy"
                 write_features(path, np.asarray(video.features[stream]))
         database |= split.database(split.subset, info)
-        names = "".join(f"{video.name}\n" for video in split.videos)
-        write_text_atomically(paths.names(name), names)
+    names = {"train": dataset.train, "test": dataset.test}
+    listed = {split: [video.name for video in videos.videos] for split, videos in names.items()}
+    write_facts(data_dir, info, database, listed)
+
+
+def write_facts(
+    data_dir: str | os.PathLike,
+    info: DatasetInfo,
+    database: Mapping[str, Mapping],
+    names: Mapping[str, Sequence[str]],
+) -> None:
+    """Writes all of this layout except the features.
+
+    Args:
+        data_dir: folder, made if needed; files of the same names are replaced.
+        info: what goes to dataset.json.
+        database: of gt.json: video -> {"subset", "duration", "annotations"}.
+        names: "train" and "test" -> the videos of each split.
+
+    Raises:
+        InputError: if a file cannot be written.
+    """
+    paths = ThumosPaths(Path(data_dir))
+    for split, listed in names.items():
+        write_text_atomically(paths.names(split), "".join(f"{name}\n" for name in listed))
     write_text_atomically(paths.ground_truth, json.dumps({"database": database}))
     write_text_atomically(info_path(data_dir), json.dumps(as_fields(info, "thumos14"), indent=1))

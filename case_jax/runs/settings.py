@@ -12,6 +12,7 @@ import jax
 
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import Dataset
+from case_jax.data.extraction import Extraction, common_extraction
 from case_jax.data.info import DatasetInfo
 from case_jax.training.state import TrainState, create_train_state
 
@@ -40,6 +41,7 @@ class RunSettings(NamedTuple):
     tiou: tuple[float, ...]  # thresholds of mAP
     data: str | None = None  # where the data set was: a folder, `SYNTHETIC`, or None if not known
     longest_video: int | None = None  # snippets of the longest test video, which evaluation judged as a whole
+    extraction: Extraction | None = None  # how features were made from videos; None if not known
 
     @classmethod
     def of(
@@ -60,10 +62,25 @@ class RunSettings(NamedTuple):
             seed: initial parameters, shuffling and sampling follow from it.
             eval_every: steps between evaluations.
             tiou: thresholds of mAP.
-            data: where the data set was read from, if that is known.
+            data: where the data set was read from, if that is known. If records of an extraction are there
+                (features.json), the settings name it.
+
+        Raises:
+            InputError: if such a record cannot be read, or the splits were extracted in different ways.
         """
+        extraction = None if data in (None, SYNTHETIC) else common_extraction(data)
         longest = max(video.num_snippets for video in dataset.test.videos)
-        return cls(config, dataset.info, dataset.stream_widths, seed, eval_every, tuple(tiou), data, longest)
+        return cls(
+            config,
+            dataset.info,
+            dataset.stream_widths,
+            seed,
+            eval_every,
+            tuple(tiou),
+            data,
+            longest,
+            extraction,
+        )
 
     def fresh_state(self) -> TrainState:
         """The state at step 0."""
@@ -80,6 +97,8 @@ class RunSettings(NamedTuple):
         if not other.config.depends_on_length:
             may_differ.add("method.num_steps")
         old, new = _flatten(self.as_json()), _flatten(other.as_json())
+        if self.extraction is None or other.extraction is None:  # one of them may only not be known
+            may_differ |= {name for name in new if name.startswith("extraction.")}
         for name in new:
             if name not in may_differ and old.get(name) != new[name]:
                 return name.removeprefix("method."), _short(old.get(name)), _short(new[name])
@@ -96,6 +115,7 @@ class RunSettings(NamedTuple):
             "tiou": self.tiou,
             "data": self.data,
             "longest_video": self.longest_video,
+            **({} if self.extraction is None else {"extraction": self.extraction.as_json()}),
         }
 
     @classmethod
@@ -114,6 +134,7 @@ class RunSettings(NamedTuple):
             tuple(float(v) for v in content["tiou"]),
             content.get("data"),
             content.get("longest_video"),
+            Extraction.from_json(content["extraction"]) if "extraction" in content else None,
         )
         settings._check()
         return settings

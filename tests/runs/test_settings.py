@@ -18,7 +18,7 @@ def test_settings_follow_from_the_config_and_the_data_set():
     dataset = make_synthetic_dataset(0, SyntheticSpec(num_train=1, num_test=1, num_classes=2, width=4))
     settings = RunSettings.of(CONFIG, dataset, seed=1, eval_every=5, tiou=[0.5], data="/data")
     longest = dataset.test.videos[0].num_snippets
-    assert settings == (CONFIG, dataset.info, {"rgb": 4, "flow": 4}, 1, 5, (0.5,), "/data", longest)
+    assert settings == (CONFIG, dataset.info, {"rgb": 4, "flow": 4}, 1, 5, (0.5,), "/data", longest, None)
 
 
 def test_settings_survive_json():
@@ -96,7 +96,7 @@ def test_settings_of_version_0_1_0_are_read():
     )
     assert settings.info == DatasetInfo(classes=("Action01", "Action02"))
     assert settings[2:] == (
-        {"rgb": 8, "flow": 8}, 4, 2, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), "/data", 193,
+        {"rgb": 8, "flow": 8}, 4, 2, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), "/data", 193, None,
     )  # fmt: skip
     # Written again, it says the same. Settings may be added; what 0.1.0 wrote must stay.
     old, new = json.loads(OF_0_1_0), json.loads(json.dumps(settings.as_json()))

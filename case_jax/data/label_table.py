@@ -1,0 +1,202 @@
+"""Labels of a user's own videos: a table with a row for each label, a text file of separated values."""
+
+import csv
+import io
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from case_jax.data.dataset import Annotation
+from case_jax.data.files import read_text
+from case_jax.errors import InputError
+
+__all__ = ["LabelledVideo", "Splits", "check_splits", "read_labels", "split_videos"]
+
+_EXPECTED = (
+    "expected a table with the columns video and label, and if known start and end (seconds) and subset"
+)
+_COLUMNS = ("video", "label", "start", "end", "subset")
+_SUBSETS = ("train", "test")
+_TEST_EVERY = 5  # of the videos of a table without times
+
+
+class LabelledVideo(NamedTuple):
+    """The rows of one video."""
+
+    labels: tuple[str, ...]  # each once, in the order of the table
+    annotations: tuple[Annotation, ...]  # of the rows with times
+    subset: str | None  # "train", "test", or None if the table does not say
+
+
+class Splits(NamedTuple):
+    """Which videos train and which test."""
+
+    train: dict[str, LabelledVideo]
+    test: dict[str, LabelledVideo]
+    timed: bool  # whether the test videos have times; without, their labels are taken to last throughout
+
+
+def read_labels(path: str | os.PathLike) -> dict[str, LabelledVideo]:
+    """Reads a table of labels.
+
+    The first line names the columns: ``video`` and ``label``, and if known ``start`` and ``end`` in seconds
+    and ``subset`` ("train" or "test"); others are passed over. A video may have several rows, and a cell
+    several labels, as in "jump;run". Columns are separated by commas or by tabs.
+
+    Args:
+        path: a UTF-8 text file.
+
+    Returns:
+        Video, as the table writes it -> its rows, in the order of the table.
+
+    Raises:
+        InputError: if the file is missing or not such a table; the message names the line.
+    """
+    text = read_text(path, expected=_EXPECTED.removeprefix("expected "))
+    first, _, _ = text.partition("\n")
+    try:
+        rows = list(csv.reader(io.StringIO(text), delimiter="\t" if "\t" in first else ",", strict=True))
+    except csv.Error as error:
+        raise InputError(f"{path}: is not a table ({error}); {_EXPECTED}") from None
+    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    for name in ("video", "label"):
+        if name not in header:
+            raise InputError(f"{path}: has no column {name!r} in its first line; {_EXPECTED}")
+    for name in _COLUMNS:
+        if header.count(name) > 1:
+            raise InputError(f"{path}: has the column {name!r} twice; expected it once")
+    found: dict[str, list[_Row]] = {}
+    for number, cells in enumerate(rows[1:], start=2):
+        if any(cell.strip() for cell in cells):
+            row = _read_row(f"{path}: line {number}", header, cells)
+            found.setdefault(row.video, []).append(row)
+    if not found:
+        raise InputError(f"{path}: has no rows; {_EXPECTED}")
+    return {video: _gathered(f"{path}: video {video!r}", of_video) for video, of_video in found.items()}
+
+
+class _Row(NamedTuple):
+    video: str
+    labels: tuple[str, ...]
+    times: tuple[float, float] | None
+    subset: str | None
+
+
+def _read_row(where: str, header: list[str], cells: list[str]) -> _Row:
+    if len(cells) > len(header):
+        raise InputError(f"{where} has {len(cells)} cells; expected {len(header)}, as the first line")
+    values = dict.fromkeys(_COLUMNS, "") | {n: c.strip() for n, c in zip(header, cells)}
+    labels = tuple(dict.fromkeys(label.strip() for label in values["label"].split(";") if label.strip()))
+    if not values["video"]:
+        raise InputError(f"{where} names no video; expected one")
+    if not labels:
+        raise InputError(f"{where} has no label; expected one, or several as in a;b")
+    subset = values["subset"].lower() or None
+    if subset not in (None, *_SUBSETS):
+        raise InputError(f"{where} has subset {values['subset']!r}; expected train or test")
+    return _Row(values["video"], labels, _read_times(where, values["start"], values["end"]), subset)
+
+
+def _read_times(where: str, start: str, end: str) -> tuple[float, float] | None:
+    if not start and not end:
+        return None
+    try:
+        times = float(start), float(end)
+    except ValueError:
+        times = math.nan, math.nan
+    if not 0 <= times[0] < times[1] < math.inf:
+        raise InputError(
+            f"{where} has start {start!r} and end {end!r}; expected seconds, the end after the start, or "
+            "neither"
+        )
+    return times
+
+
+def _gathered(where: str, rows: list[_Row]) -> LabelledVideo:
+    subsets = {row.subset for row in rows}
+    if len(subsets) > 1:
+        raise InputError(f"{where} is of several subsets; expected one")
+    timed = [row for row in rows if row.times]
+    if timed and len(timed) < len(rows):
+        raise InputError(f"{where} has rows with times and rows without; expected all or none of them")
+    return LabelledVideo(
+        tuple(dict.fromkeys(label for row in rows for label in row.labels)),
+        tuple(Annotation(label, *row.times) for row in timed for label in row.labels if row.times),
+        subsets.pop(),
+    )
+
+
+def split_videos(path: str | os.PathLike, videos: Mapping[str, LabelledVideo]) -> Splits:
+    """Divides the videos of a table into those that train and those that test.
+
+    Where the table has the column ``subset``, it decides. Otherwise videos with times test and the others
+    train; where no video has times, every fifth one tests, in the order of the names.
+
+    Args:
+        path: the table, for messages.
+        videos: what `read_labels` read, under the videos' names.
+
+    Returns:
+        `Splits`, each in the order of the names.
+
+    Raises:
+        InputError: if no video trains or none tests, if a test video has a label that no training video has,
+            or only some of the test videos have times.
+    """
+    path = Path(path)
+    tests = _tests(path, videos)
+    train = {name: videos[name] for name in sorted(videos) if not tests(name)}
+    test = {name: videos[name] for name in sorted(videos) if tests(name)}
+    return check_splits(path, Splits(train, test, any(video.annotations for video in test.values())))
+
+
+def check_splits(path: str | os.PathLike, splits: Splits) -> Splits:
+    """Rejects splits that no model can be trained and tested on.
+
+    Args:
+        path: the table, for messages.
+        splits: some of its videos.
+
+    Returns:
+        The same splits.
+
+    Raises:
+        InputError: as `split_videos`.
+    """
+    train, test, _ = splits
+    if not train:
+        raise InputError(
+            f"{path}: no video is left to train on; expected some without start and end, or a column subset"
+        )
+    if not test:
+        raise InputError(f"{path}: no video tests; expected subset test, or start and end, for some of them")
+    known = {label for video in train.values() for label in video.labels}
+    for name, video in test.items():
+        for label in video.labels:
+            if label not in known:
+                raise InputError(
+                    f"{path}: video {name!r} tests {label!r}; expected a training video with that label"
+                )
+    without = [name for name, video in test.items() if not video.annotations]
+    if 0 < len(without) < len(test):
+        raise InputError(
+            f"{path}: test video {without[0]!r} has no times; expected start and end, as others have"
+        )
+    return splits
+
+
+def _tests(path: Path, videos: Mapping[str, LabelledVideo]) -> Callable[[str], bool]:
+    told = [name for name, video in videos.items() if video.subset]
+    if told:
+        untold = [name for name in videos if name not in set(told)]
+        if untold:
+            raise InputError(
+                f"{path}: video {untold[0]!r} has no subset; expected train or test, as others have"
+            )
+        return lambda name: videos[name].subset == "test"
+    if any(video.annotations for video in videos.values()):
+        return lambda name: bool(videos[name].annotations)
+    tests = set(sorted(videos)[_TEST_EVERY - 1 :: _TEST_EVERY])
+    return lambda name: name in tests
