@@ -11,7 +11,7 @@ import numpy as np
 from case_jax.data.files import one_line, refuse_pipes
 from case_jax.errors import InputError
 from case_jax.video.extras import import_extra
-from case_jax.video.pixels import converter, upright
+from case_jax.video.pixels import Upright, converter
 from case_jax.video.times import Stamped
 
 __all__ = ["VideoFile"]
@@ -122,7 +122,7 @@ class VideoFile:
         self.duration = seconds if seconds and seconds > 0 else None
         begin = container.start_time
         self.start = 0.0 if first.time is None or begin is None else first.time - begin / self._av.time_base
-        shape = upright(np.empty((first.frame.height, first.frame.width)), first.frame).shape
+        shape = Upright()(np.empty((first.frame.height, first.frame.width)), first.frame).shape
         self.height, self.width = shape
 
     def frames(self) -> Iterator[Stamped]:

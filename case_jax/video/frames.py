@@ -14,7 +14,7 @@ from case_jax.video.find import find_videos
 from case_jax.video.image_folders import ImageFolder
 from case_jax.video.resize import crop_frames, resize, size_of
 from case_jax.video.settings import FrameSettings
-from case_jax.video.times import StampError, choose, number_of_times, settle
+from case_jax.video.times import StampError, Timed, choose, number_of_times, settle
 
 __all__ = ["FrameReader", "FrameSettings", "Tally", "crop_frames", "find_videos", "open_frames"]
 
@@ -86,16 +86,20 @@ class FrameReader:
         self._source.close()
 
     def _chosen_frames(self, fps: float | None) -> Generator[np.ndarray, None, None]:
-        timed = settle(self._source.frames(), 1 / (self.native_fps or _DEFAULT_FPS))
+        timed = self._timed()
+        for frame, times in choose(timed, fps) if fps else ((each.frame, 1) for each in timed):
+            self._read += 1
+            self._used += times > 0
+            if times:
+                image = resize(self._source.pixels(frame), self.size)
+                for _ in range(times):
+                    self._chosen += 1
+                    yield image
+
+    def _timed(self) -> Iterator[Timed]:
+        """Frames up to the place from which on their time stamps make no sense."""
         try:
-            for frame, times in choose(timed, fps) if fps else ((each.frame, 1) for each in timed):
-                self._read += 1
-                self._used += times > 0
-                if times:
-                    image = resize(self._source.pixels(frame), self.size)
-                    for _ in range(times):
-                        self._chosen += 1
-                        yield image
+            yield from settle(self._source.frames(), 1 / (self.native_fps or _DEFAULT_FPS))
         except StampError as error:
             self._stopped = str(error)
 

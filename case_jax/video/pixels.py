@@ -8,7 +8,7 @@ import numpy as np
 
 from case_jax.video.extras import import_extra
 
-__all__ = ["converter", "upright"]
+__all__ = ["Upright", "converter"]
 
 
 def converter(*, smooth_chroma: bool = False) -> Callable[[Any], np.ndarray]:
@@ -24,6 +24,7 @@ def converter(*, smooth_chroma: bool = False) -> Callable[[Any], np.ndarray]:
     Returns:
         A function of an `av.VideoFrame` that gives an upright (h, w, 3) uint8 array of RGB values.
     """
+    turn = Upright()
     reformatter = import_extra("av.video.reformatter")
     convert, flags = reformatter.VideoReformatter().reformat, reformatter.Interpolation.BILINEAR
     if smooth_chroma:
@@ -38,30 +39,40 @@ def converter(*, smooth_chroma: bool = False) -> Callable[[Any], np.ndarray]:
             dst_color_range="JPEG",
             threads=1,
         )
-        return np.ascontiguousarray(upright(rgb.to_ndarray(), frame))
+        return np.ascontiguousarray(turn(rgb.to_ndarray(), frame))
 
     return pixels
 
 
-def upright(image: np.ndarray, frame: Any) -> np.ndarray:
-    """Turns and mirrors an image by a frame's display matrix, to the nearest quarter turn.
+class Upright:
+    """Turns and mirrors images by the display matrix of their frames, to the nearest quarter turn."""
 
-    Args:
-        image: (h, w) or (h, w, 3), as decoded.
-        frame: the `av.VideoFrame` that it comes from.
+    def __init__(self) -> None:
+        self._angle: int | None = None
+        self._matrix: tuple[float, ...] | None = None
 
-    Returns:
-        The image as it should be shown: itself, or a copy.
-    """
-    matrix = _display_matrix(frame)
-    if matrix is None:
-        return image
-    # A pixel at (x, y) is shown at (a x + c y, b x + d y), up to a shift.
-    a, b, c, d = matrix
-    turned = abs(b) + abs(c) > abs(a) + abs(d)
-    right, down = (c, b) if turned else (a, d)
-    image = image.swapaxes(0, 1) if turned else image
-    return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1])
+    def __call__(self, image: np.ndarray, frame: Any) -> np.ndarray:
+        """One image as it should be shown.
+
+        Args:
+            image: (h, w) or (h, w, 3), as decoded.
+            frame: the `av.VideoFrame` that it comes from.
+
+        Returns:
+            The image itself, or a view of it.
+        """
+        # The whole matrix is read only where the angle is new: PyAV ties a frame and the data beside it into
+        # a circle, which keeps the frame's memory until Python collects circles.
+        if self._angle != frame.rotation:
+            self._angle, self._matrix = frame.rotation, _display_matrix(frame)
+        if self._matrix is None:
+            return image
+        # A pixel at (x, y) is shown at (a x + c y, b x + d y), up to a shift.
+        a, b, c, d = self._matrix
+        turned = abs(b) + abs(c) > abs(a) + abs(d)
+        right, down = (c, b) if turned else (a, d)
+        image = image.swapaxes(0, 1) if turned else image
+        return image[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]
 
 
 def _display_matrix(frame: Any) -> tuple[float, ...] | None:
