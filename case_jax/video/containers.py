@@ -167,8 +167,9 @@ class VideoFile:
             return
         for frame in frames:
             self._bad_frames += frame.is_corrupt
-            time = _seconds(frame.pts, frame.time_base)
-            length = _seconds(frame.duration, frame.time_base) or None
+            time_base = frame.time_base or self._stream.time_base  # frames of a flush may tell none
+            time = _seconds(frame.pts, time_base)
+            length = _seconds(frame.duration, time_base) or None
             if time is not None:
                 self._extent.add(time, length or 0.0)
             yield Stamped(time, length, frame)
@@ -221,7 +222,7 @@ class _Extent:
 
 
 def _seconds(ticks: int | None, time_base: Any) -> float | None:
-    return None if ticks is None or time_base is None else float(ticks * time_base)
+    return None if ticks is None or not time_base else float(ticks * time_base)
 
 
 def _tagged(text: str | None) -> float | None:

@@ -78,13 +78,14 @@ class Upright:
 def _display_matrix(frame: Any) -> tuple[float, ...] | None:
     """The numbers (a, b, c, d) of a frame's display matrix; None if it has none."""
     try:
-        found = [bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"]
+        beside = [frame.side_data[number] for number in range(len(frame.side_data))]
     except ValueError:
         # PyAV refuses to list all data beside a frame if it knows one kind of it not, such as a photo's EXIF.
         # It still tells the angle, counter-clockwise; mirror images are lost.
         angle = math.radians(frame.rotation)
         return math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
-    if not found:
-        return None
-    a, b, _, c, d = np.frombuffer(found[0], np.int32, count=5).tolist()
-    return a, b, c, d
+    for data in beside:
+        if data.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d = np.frombuffer(bytes(data), np.int32, count=5).tolist()
+            return a, b, c, d
+    return None
