@@ -122,7 +122,7 @@ class VideoFile:
         self.duration = seconds if seconds and seconds > 0 else None
         begin = container.start_time
         self.start = 0.0 if first.time is None or begin is None else first.time - begin / self._av.time_base
-        shape = Upright()(np.empty((first.frame.height, first.frame.width)), first.frame).shape
+        shape = Upright()(np.empty((first.frame.height, first.frame.width), np.uint8), first.frame).shape
         self.height, self.width = shape
 
     def frames(self) -> Iterator[Stamped]:

@@ -109,6 +109,15 @@ def test_varying_rates_and_a_late_start(tmp_path, ending):
     assert file.duration < 3
 
 
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+def test_a_picture_that_begins_after_the_sound(tmp_path, ending):
+    path = write_video(tmp_path / f"a.{ending}", 4, times=[0.5, 0.6, 0.7, 0.8], audio=True)
+    numbers, file = read(path)
+    assert numbers == [0, 1, 2, 3]
+    assert file.start == pytest.approx(0.5)
+    assert file.broken is None
+
+
 def test_one_frame(tmp_path):
     numbers, file = read(write_video(tmp_path / "a.mp4", 1))
     assert numbers == [0]
@@ -373,6 +382,15 @@ def test_what_is_no_video(tmp_path, capfd, make, wrong):
     path = tmp_path / "a.mp4"
     make(path)
     assert_refused(VideoFile, path, wrong, VIDEO)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("ending", ["txt", "nfo", "srt", "m3u8", "json", "npy", "yuv", "bmp", "gif"])
+def test_text_of_any_ending(tmp_path, capfd, ending):
+    """FFmpeg draws some kinds of text as pictures, and takes others for lists of files."""
+    path = tmp_path / f"a.{ending}"
+    path.write_text("1\n00:00:01,000 --> 00:00:02,000\nThese are words.\n\n" * 20)
+    assert_refused(VideoFile, path, "", VIDEO)
     assert capfd.readouterr() == ("", "")
 
 
