@@ -2,11 +2,11 @@
 
 import contextlib
 import multiprocessing
-import queue
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from multiprocessing.queues import Queue
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +14,9 @@ from case_jax.data.extraction import ExtractedVideo, Extraction
 from case_jax.data.files import one_line
 from case_jax.errors import InputError
 from case_jax.video.clips import Clip, VideoClips
+from case_jax.video.extras import import_extra
 
 __all__ = ["Taken", "take_clips"]
-
-_CLIPS_AHEAD = 4  # of each worker; a clip has 2.4 MB of rgb and 6.4 MB of flow
-_PATIENCE = 1.0  # seconds between looks whether the other side is still alive
 
 
 class Taken(NamedTuple):
@@ -42,9 +40,12 @@ def take_clips(videos: Sequence[Path], extraction: Extraction, num_workers: int)
         `Taken`: clips, and for each video one that has ``end`` or ``error``.
 
     Raises:
-        InputError: if a worker process was killed, as the system does where memory is short.
+        InputError: if a worker process was killed, as the system does where memory is short, or a package that
+            reads videos is not installed.
     """
-    if num_workers:
+    for package in ("av", "cv2"):
+        import_extra(package)  # is missing for all videos, or for none
+    if num_workers and videos:
         yield from _from_processes(videos, extraction, min(num_workers, len(videos)))
         return
     for number, path in enumerate(videos):
@@ -65,35 +66,48 @@ def _read(number: int, path: Path, extraction: Extraction) -> Iterator[Taken]:
 def _from_processes(videos: Sequence[Path], extraction: Extraction, num_workers: int) -> Iterator[Taken]:
     # "spawn": a fork of a process in which JAX runs threads may hang.
     context = multiprocessing.get_context("spawn")
-    tasks: Queue = context.Queue()
-    results: Queue = context.Queue(maxsize=_CLIPS_AHEAD * num_workers)
-    for task in enumerate(videos):
-        tasks.put(task)
-    workers = [
-        context.Process(target=_work, args=(tasks, results, extraction), daemon=True)
-        for _ in range(num_workers)
-    ]
-    with _without_main():
-        for worker in workers:
-            worker.start()
-    left = len(videos)
+    tasks = iter(enumerate(videos))
+    workers: dict[Connection, SpawnProcess] = {}
     try:
-        while left:
-            try:
-                taken = results.get(timeout=_PATIENCE)
-            except queue.Empty:
-                _check_alive(workers)
-                continue
-            left -= taken.clip is None
-            yield taken
+        with _without_main():
+            for _ in range(num_workers):
+                ours, theirs = context.Pipe()
+                worker = context.Process(target=_work, args=(theirs, extraction), daemon=True)
+                worker.start()
+                # With our copy closed, a worker that dies closes the pipe: nobody waits for it forever.
+                theirs.close()
+                workers[ours] = worker
+        for channel in workers:
+            channel.send(next(tasks))
+        for _ in videos:
+            yield from _until_an_end(workers, tasks)
     finally:
-        for worker in workers:
+        for channel, worker in workers.items():
             worker.terminate()
-        for worker in workers:
             worker.join()
-        for channel in (tasks, results):
             channel.close()
-            channel.cancel_join_thread()
+
+
+def _until_an_end(
+    workers: Mapping[Connection, SpawnProcess], tasks: Iterator[tuple[int, Path]]
+) -> Iterator[Taken]:
+    """What workers send until one of them has finished its video, and has got another."""
+    while True:
+        for channel in wait(list(workers)):
+            assert isinstance(channel, Connection)
+            try:
+                taken = channel.recv()
+            except (EOFError, OSError):
+                workers[channel].join()
+                raise InputError(
+                    "--num_workers: a process that reads videos ended with status "
+                    f"{workers[channel].exitcode}; expected enough memory for each of them, so try fewer"
+                ) from None
+            if taken.clip is None and (task := next(tasks, None)):
+                channel.send(task)
+            yield taken
+            if taken.clip is None:
+                return
 
 
 @contextlib.contextmanager
@@ -114,40 +128,13 @@ def _without_main() -> Iterator[None]:
             setattr(main, name, value)
 
 
-def _check_alive(workers: Sequence) -> None:
-    for worker in workers:
-        if worker.exitcode is not None:
-            raise InputError(
-                f"--num_workers: a process that reads videos ended with status {worker.exitcode}; expected "
-                "enough memory for each of them, so try fewer"
-            )
-
-
-def _work(tasks: Queue, results: Queue, extraction: Extraction) -> None:
-    """What a worker process does until it is terminated."""
+def _work(channel: Connection, extraction: Extraction) -> None:
+    """What a worker process does, until it is terminated or the other end of the channel is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends us
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    while True:
-        try:
-            number, path = tasks.get(timeout=_PATIENCE)
-        except queue.Empty:
-            _end_with_parent()
-            continue
-        for taken in _read(number, path, extraction):
-            _hand_over(results, taken)
-
-
-def _hand_over(results: Queue, taken: Taken) -> None:
-    while True:
-        try:
-            results.put(taken, timeout=_PATIENCE)
-            return
-        except queue.Full:
-            _end_with_parent()
-
-
-def _end_with_parent() -> None:
-    """Ends this process if its parent was killed: nobody else would end it."""
-    parent = multiprocessing.parent_process()
-    if parent is None or not parent.is_alive():
-        sys.exit(1)
+    import_extra("cv2").setNumThreads(1)  # there are as many processes as there should be
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            number, path = channel.recv()
+            for taken in _read(number, path, extraction):
+                channel.send(taken)

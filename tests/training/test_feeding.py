@@ -42,6 +42,7 @@ def test_a_chunk_is_its_steps_one_by_one():
     assert_close_trees(together.params, state.params)
 
 
+@pytest.mark.slow
 def test_packed_videos_train_as_videos_do():
     features, labels = small_videos()
     (apart,) = fit(small_state(), features, labels, num_steps=3)

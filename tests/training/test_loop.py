@@ -28,6 +28,7 @@ def drawn_videos(state, num_steps, num_videos):
     ]
 
 
+@pytest.mark.slow
 def test_training_resumes_to_the_same_bits():
     features, labels = small_videos()
     whole = list(fit(small_state(), features, labels, num_steps=7, report_every=3))
@@ -90,6 +91,7 @@ def test_training_stops_if_only_the_gradient_is_not_finite(scale):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((good.params, good.opt_state)))
 
 
+@pytest.mark.slow
 def test_a_yielded_state_stays_valid_while_training_goes_on():
     chunks = fit(small_state(), *small_videos(), num_steps=9, report_every=3)
     first = next(chunks)
