@@ -2,58 +2,53 @@
 
 import collections
 import io
-import math
 import os
-import pickle
-import pickletools
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from case_jax.data.files import one_line, refuse_pipes, write_atomically
+from case_jax.data.torch_legacy import MAGIC, read_legacy
+from case_jax.data.torch_pickles import TensorUnpickler, check_memo, dtype_of, tensor_of
 from case_jax.errors import InputError
 
 __all__ = ["read_state_dict", "write_state_dict"]
 
 _EXPECTED = "expected a state dict as torch.save(model.state_dict(), path) writes it"
-_STORAGES = {
-    "FloatStorage": "<f4",
-    "DoubleStorage": "<f8",
-    "HalfStorage": "<f2",
-    "BFloat16Storage": ml_dtypes.bfloat16,
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-}
 
 
 def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads the arrays of a state dict.
 
-    The file is a zip archive of one pickle and the arrays' bytes. This reader knows only the few names that
-    tensors are made of; any other name in the pickle is refused, never called.
+    The file is a zip archive of one pickle and the arrays' bytes, or has the form before PyTorch 1.6. This
+    reader knows only the few names that tensors are made of; any other name is refused, never called.
 
     Args:
-        path: a file of PyTorch 1.6 or newer. If all names begin with "module.", that prefix is left out.
+        path: a file of PyTorch. If all names begin with "module.", that prefix is left out.
 
     Returns:
         Name -> read-only array of the stored shape and dtype.
 
     Raises:
-        InputError: if the file is missing, damaged, of the older form, or holds anything but named tensors.
+        InputError: if the file is missing, damaged, or holds anything but named tensors.
     """
     path = Path(path)
     refuse_pipes(path, expected=_EXPECTED)
     try:
-        with zipfile.ZipFile(path) as archive:
-            content = _Reader(archive).load()
+        with open(path, "rb") as file:
+            if file.read(len(MAGIC)) == MAGIC:
+                file.seek(0)
+                content = read_legacy(file)
+            else:
+                with zipfile.ZipFile(file) as archive:
+                    content = _Reader(archive).load()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {_EXPECTED}") from None
     except zipfile.BadZipFile:
-        raise InputError(f"{path}: is not an archive of PyTorch 1.6 or newer; {_EXPECTED}") from None
+        raise InputError(f"{path}: is not a file of PyTorch; {_EXPECTED}") from None
     except Exception as error:  # a damaged pickle makes its reader raise nearly anything
         raise InputError(f"{path}: cannot be read ({one_line(error)}); {_EXPECTED}") from None
     named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
@@ -86,14 +81,8 @@ def write_state_dict(path: str | os.PathLike, state_dict: Mapping[str, np.ndarra
     write_atomically(path, buffer.getvalue())
 
 
-class _Storage(NamedTuple):
-    """A kind of storage, by name. A pickle may change the objects that it gets, so it never gets a dtype."""
-
-    name: str
-
-
-class _Reader(pickle.Unpickler):
-    """Unpickles tensors and nothing else."""
+class _Reader(TensorUnpickler):
+    """Reads the archive that PyTorch 1.6 and newer write."""
 
     def __init__(self, archive: zipfile.ZipFile):
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl"]
@@ -107,54 +96,22 @@ class _Reader(pickle.Unpickler):
         if byteorder in archive.namelist() and archive.read(byteorder).strip() != b"little":
             raise ValueError("its numbers are not little-endian")
         content = archive.read(pickles[0])
-        _check_memo(content)
+        check_memo(content)
         super().__init__(io.BytesIO(content))
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Returns the few names that tensors are made of; refuses any other."""
-        known = {
-            ("collections", "OrderedDict"): collections.OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: _tensor(*arguments),
-            ("torch._utils", "_rebuild_parameter"): lambda data, requires_grad, hooks: data,
-        }
-        if module == "torch" and name in _STORAGES:
-            return _Storage(name)
-        if (module, name) not in known:
-            raise ValueError(f"it asks for {module}.{name}, which no tensor needs")
-        return known[module, name]
 
     def persistent_load(self, pid: Any) -> np.ndarray:
         """Reads a storage as a flat array."""
         kind, storage, key, _, count = pid
+        dtype = dtype_of(kind, storage)
         name = f"{self._folder}data/{key}"
-        if kind != "storage" or not isinstance(storage, _Storage) or "/" in str(key):
-            raise ValueError(f"it holds a {kind!r}")
-        dtype = np.dtype(_STORAGES[storage.name])
+        if "/" in str(key):
+            raise ValueError(f"it holds a storage {key!r}")
         if self._archive.getinfo(name).file_size != count * dtype.itemsize:
             raise ValueError(f"{name} does not have the size of {count} numbers")
         if name not in self._read:
             self._read[name] = np.frombuffer(self._archive.read(name), np.uint8)
         return self._read[name].view(dtype)
 
-
-def _check_memo(content: bytes) -> None:
-    """Refuses a pickle that numbers its few objects by large numbers.
-
-    Unpickling allocates a table up to the largest number, so that a small file could fill the memory.
-    """
-    for opcode, argument, _ in pickletools.genops(content):
-        if "PUT" in opcode.name and argument is not None and argument > len(content):
-            raise ValueError(f"it numbers an object {argument}")
-
-
-def _tensor(storage: np.ndarray, offset: int, size: tuple, stride: tuple, *_) -> np.ndarray:
-    """The view of a storage that a tensor is; refuses one that reaches beyond the storage."""
-    if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
-        raise ValueError("a tensor has an impossible shape")
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride))
-    if math.prod(size) and last >= storage.size:
-        raise ValueError("a tensor reaches beyond its storage")
-    if math.prod(size) > storage.size:
-        raise ValueError("a tensor repeats its storage")
-    strides = [step * storage.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False)
+    def rebuild(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarray:
+        """The view of a storage that a tensor is."""
+        return tensor_of(storage, offset, size, stride)

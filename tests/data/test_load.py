@@ -112,6 +112,7 @@ def test_reading_needs_no_jax():
     modules = (
         *("activitynet", "annotations", "dataset", "doctor", "feature_files", "feature_folders", "files"),
         *("formats", "given", "info", "load", "names", "packed", "synthetic", "thumos", "torch_files"),
+        "numpy_pickles",
     )
     code = "".join(f"import case_jax.data.{name}\n" for name in modules)
     code += "import sys; sys.exit('jax' in sys.modules)"

@@ -177,9 +177,9 @@ def change_a_kind_of_storage():
 @pytest.mark.parametrize(
     "content, wrong",
     [
-        bad("empty file", b"", "archive of PyTorch 1.6"),
-        bad("plain pickle", lambda: pickle.dumps(Trap()), "archive of PyTorch 1.6"),
-        bad("cut", torch_file(STATE)[:-30], "archive of PyTorch 1.6"),
+        bad("empty file", b"", "a file of PyTorch"),
+        bad("plain pickle", lambda: pickle.dumps(Trap()), "a file of PyTorch"),
+        bad("cut", torch_file(STATE)[:-30], "a file of PyTorch"),
         bad("cut at the front", torch_file(STATE)[40:], "cannot be read ("),
         bad("npz", npz(x=ONES), "no data.pkl"),
         bad("two pickles", archive_of(a__data_pkl=b"N.", b__data_pkl=b"N."), "no data.pkl"),

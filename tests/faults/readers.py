@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+import pickle
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -23,10 +24,11 @@ from case_jax.data.files import MAX_SECONDS
 from case_jax.data.formats import Source, read_source
 from case_jax.data.info import DatasetInfo, as_fields, read_info
 from case_jax.data.names import read_names
+from case_jax.data.numpy_pickles import read_pickled_arrays
 from case_jax.data.torch_files import read_state_dict
 from case_jax.errors import InputError
 from case_jax.localization.detections import read_predictions
-from tests.helpers.files import npy, torch_file
+from tests.helpers.files import legacy_torch_file, npy, torch_file
 
 __all__ = ["EDITS", "READERS", "Outcome", "Reader", "damage", "random_edits", "read"]
 
@@ -149,6 +151,10 @@ def _check_state_dict(state_dict: dict) -> None:
         array.copy()  # touches all of its memory
 
 
+def _check_pickled_arrays(arrays: dict) -> None:
+    _check_state_dict({"/".join(names): array for names, array in arrays.items()})
+
+
 _UTF8 = "Rübe\r\nvideo_test_0000001\n\nc 1\n".encode()
 READERS = {
     "npy": Reader(
@@ -188,7 +194,14 @@ READERS = {
         (
             torch_file({"a.weight": _FEATURES, "a.bias": _FEATURES[0]}),
             torch_file({"module.a": _FEATURES.T, "module.b": _FEATURES[:0]}),
+            legacy_torch_file({"a.weight": _FEATURES, "a.bias": _FEATURES[0]}),
         ),
+    ),
+    "pickled_arrays": Reader(
+        "weights.ckpt",
+        read_pickled_arrays,
+        _check_pickled_arrays,
+        (pickle.dumps({"a": {"kernel": _FEATURES, "bias": _FEATURES[0]}, "b": _FEATURES.T}, 4),),
     ),
 }
 

@@ -11,7 +11,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["ONES", "Trap", "edit_json", "npy", "npy_header", "npz", "torch_file", "write_array"]
+__all__ = [
+    "ONES",
+    "Trap",
+    "edit_json",
+    "legacy_torch_file",
+    "npy",
+    "npy_header",
+    "npz",
+    "torch_file",
+    "write_array",
+]
 
 ONES = np.ones((4, 3), np.float32)
 
@@ -86,6 +96,27 @@ def torch_file(named: dict[str, np.ndarray], *, opcodes: bytes = b"", hostile: A
     return file.getvalue()
 
 
+def legacy_torch_file(named: dict[str, np.ndarray], *, opcodes: bytes = b"", hostile: Any = None) -> bytes:
+    """A state dict in the form that PyTorch wrote before 1.6; args as `torch_file`."""
+    buffer = io.BytesIO()
+    arrays = {id(array): array for array in named.values()}
+    keys = {of: str(key) for key, of in enumerate(arrays)}
+    content = OrderedDict((name, _Tensor(array, keys[id(array)])) for name, array in named.items())
+    if hostile is not None:
+        content["hostile"] = hostile
+    _LegacyPickler(buffer, protocol=2).dump(content)
+    text = buffer.getvalue()
+    machine = {
+        "protocol_version": 1001,
+        "little_endian": True,
+        "type_sizes": {"short": 2, "int": 4, "long": 4},
+    }
+    file = [pickle.dumps(part, protocol=2) for part in (0x1950A86A20F9469CFC6C, 1001, machine)]
+    file += [text[:2] + opcodes + text[2:], pickle.dumps(list(keys.values()), protocol=2)]
+    file += [struct.pack("<q", array.size) + array.ravel("K").tobytes() for array in arrays.values()]
+    return b"".join(file)
+
+
 class _Global(NamedTuple):
     """A name in PyTorch, to be pickled by name."""
 
@@ -106,12 +137,14 @@ class _StorageOf(NamedTuple):
 class _TensorPickler(pickle._Pickler):
     """Pickles arrays as PyTorch pickles tensors, by names that need not be importable."""
 
+    view: tuple = ()
+
     def save(self, value, save_persistent_id=True):
         if isinstance(value, _Global):
             self.write(pickle.GLOBAL + f"{value.module}\n{value.name}\n".encode())
         elif isinstance(value, _StorageOf):
             kind = _Global("torch", "FloatStorage")
-            self.save(("storage", kind, value.key, "cpu", value.array.size))
+            self.save(("storage", kind, value.key, "cpu", value.array.size, *self.view))
             self.write(pickle.BINPERSID)
         elif isinstance(value, _Tensor):
             array = value.array
@@ -121,3 +154,7 @@ class _TensorPickler(pickle._Pickler):
             self.write(pickle.REDUCE)
         else:
             super().save(value, save_persistent_id)
+
+
+class _LegacyPickler(_TensorPickler):
+    view = (None,)  # the storage is no part of another
