@@ -100,7 +100,8 @@ def test_wheel_holds_the_package_and_the_licence(wheel):
     assert re.search("^License(-Expression)?: MIT$", described, flags=re.MULTILINE)
     assert (ROOT / "LICENSE").read_text().startswith("MIT License\n")
     template = {Path(name).name for name in PACKAGE if "/template/" in name}
-    assert template == {"page.css", "page.html", "page.js"}
+    pages = {f"{page}.{kind}" for page in ("page",) for kind in ("css", "html", "js")}
+    assert template == pages | {"common.js"}
 
 
 def test_source_archive_makes_the_same_wheel(sdist, wheel, tmp_path):

@@ -1,7 +1,7 @@
 """`report.html`: one self-contained page about a run, with a browser of its videos.
 
-It needs jinja2 (extra `plots`). The page loads nothing: its style, its script (`template/page.js`) and its
-data (`page_data`) are in the file.
+It needs jinja2 (extra `plots`). The page loads nothing: its style, its scripts (`template/common.js` and
+`template/page.js`) and its data (`page_data`) are in the file.
 """
 
 import json
@@ -11,11 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jinja2
-import markupsafe
 import numpy as np
 
-from case_jax import __version__
 from case_jax.data.dataset import Dataset
 from case_jax.data.files import write_text_atomically
 from case_jax.evaluation.error_analysis import ErrorAnalysis, analyse_errors
@@ -26,6 +23,7 @@ from case_jax.localization.detections import Detections
 from case_jax.method.scores import VideoScores
 from case_jax.report import page_data
 from case_jax.report.page_rows import cluster_rows, gain_rows, missed_rows, profile_rows
+from case_jax.report.standalone import render
 from case_jax.report.tables import map_rows, per_class_rows
 from case_jax.runs.settings import SYNTHETIC, RunSettings
 from case_jax.runs.workdir import Workdir
@@ -71,7 +69,11 @@ def write_page(
         charts=page_data.curves(metrics, workdir.history()),
     )
     data = _data(dataset, scores, detections, shown)
-    page = _page().render(
+    page = render(
+        "page.html",
+        styles=["page.css"],
+        scripts=["common.js", "page.js"],
+        data=data,
         name=workdir.path.absolute().name,
         synthetic=settings.data == SYNTHETIC,
         facts=_facts(dataset, settings, state, seconds, trained=trained),
@@ -83,8 +85,6 @@ def write_page(
         cluster_rows=cluster_rows(shown.clusters),
         charts=[_in_words(chart) for chart in shown.charts],
         settings=json.dumps(settings._replace(data=_data_name(settings)).as_json(), indent=1),
-        version=__version__,
-        data=_as_script(data),
     )
     write_text_atomically(workdir.report, page)
     return workdir.report
@@ -155,23 +155,7 @@ def _score_range(scores: np.ndarray, num_instances: int) -> dict[str, float]:
     return {"lowest": float(scores.min()), "highest": float(scores.max()), "score": start}
 
 
-def _as_script(data: Mapping[str, Any]) -> markupsafe.Markup:
-    """JSON that is safe inside a <script>: without "<", nothing in it can end the element."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    return markupsafe.Markup(text.replace("<", "\\u003c"))
-
-
 # What the template shows
-
-
-def _page() -> jinja2.Template:
-    loader = jinja2.PackageLoader("case_jax.report", "template")
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.globals |= {
-        name: markupsafe.Markup(loader.get_source(environment, file)[0])
-        for name, file in (("style", "page.css"), ("script", "page.js"))
-    }
-    return environment.get_template("page.html")
 
 
 def _map_tables(results: Mapping[str, DetectionMap], state: TrainState, *, trained: bool) -> dict[str, Any]:

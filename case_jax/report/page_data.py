@@ -4,7 +4,6 @@ Scores are packed as one byte per sample (value / 255), so that they are exact t
 take at most `MAX_BYTES`. Of a larger test set, the page holds an even selection from the worst to the best.
 """
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from case_jax.data.info import DatasetInfo
 from case_jax.evaluation.clusters import summarise_clusters
 from case_jax.localization.detections import Detections
 from case_jax.method.scores import VideoScores
+from case_jax.report.packing import as_bytes, pack
 
 __all__ = ["MAX_BYTES", "MAX_CLASSES", "Cluster", "clusters", "curves", "videos"]
 
@@ -229,14 +229,9 @@ def _tracks(scores: VideoScores, row: int, classes: Sequence[int]) -> str:
     tracks = [scores.attention[row]]
     if scores.transformed_foreground is not None and scores.mixed_foreground is not None:
         tracks += [scores.transformed_foreground[row], scores.mixed_foreground[row]]
-    rows = [_as_bytes(track) for track in tracks]
+    rows = [as_bytes(track) for track in tracks]
     if scores.clusters is not None:
         likely = np.argmax(scores.clusters[row], axis=-1)
         rows += [(likely // 256).astype(np.uint8), (likely % 256).astype(np.uint8)]
-    rows += [_as_bytes(scores.fused[row, :, label]) for label in classes]
-    return base64.b64encode(np.concatenate(rows).tobytes()).decode()
-
-
-def _as_bytes(values: npt.ArrayLike) -> np.ndarray:
-    """Values in [0, 1] as uint8, in steps of 1 / 255."""
-    return np.rint(255 * np.clip(np.asarray(values, np.float64), 0, 1)).astype(np.uint8)
+    rows += [as_bytes(scores.fused[row, :, label]) for label in classes]
+    return pack(rows)

@@ -2,6 +2,8 @@
 
 import contextlib
 import shutil
+import urllib.parse
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -37,11 +39,21 @@ def chromium():
 
 @pytest.fixture
 def open_page(chromium):
-    """open_page(path, width=1200, height=900, color_scheme="light"); fails on any error or request."""
+    """open_page(path, width=1200, height=900, color_scheme="light", allow=()).
+
+    Fails on any error, and on any request but for the page itself and the files of ``allow`` beside it.
+    """
     with contextlib.ExitStack() as stack:
         problems: list[str] = []
 
-        def open_one(path: Path, *, width: int = 1200, height: int = 900, color_scheme: str = "light"):
+        def open_one(
+            path: Path,
+            *,
+            width: int = 1200,
+            height: int = 900,
+            color_scheme: str = "light",
+            allow: Collection[Path] = (),
+        ):
             context = chromium.new_context(
                 viewport={"width": width, "height": height}, color_scheme=color_scheme, offline=True
             )
@@ -52,8 +64,19 @@ def open_page(chromium):
             page.on("request", lambda request: requests.append(request.url))
             requests: list[str] = []
             page.goto(path.as_uri())
-            assert requests == [path.as_uri()]
+            beside = {urllib.parse.unquote(file.as_uri()) for file in allow}
+
+            def check() -> None:
+                # Browsers leave characters such as ' as they are, which as_uri() quotes.
+                others = {urllib.parse.unquote(url.partition("#")[0]) for url in requests}
+                problems.extend(others - beside - {urllib.parse.unquote(path.as_uri()), "about:blank"})
+
+            assert requests[0] == path.as_uri()
+            if not allow:
+                assert requests == [path.as_uri()]
+            stack.callback(check)
             return page
 
         yield open_one
+        stack.close()
         assert problems == []

@@ -8,6 +8,7 @@ import pytest
 
 from case_jax.evaluation.matching import detected_segments, make_segments
 from case_jax.evaluation.per_video import per_video_ap
+from tests.helpers.pages import contrast, wait_until
 from tests.helpers.reports import CONFIG, ODD_NAME, TIOU
 
 
@@ -202,15 +203,6 @@ def test_keys_do_not_change_the_video_where_they_have_another_use(page):
     assert shown(page) == second
 
 
-def wait_until(page, condition: str) -> None:
-    """Asks from outside. Playwright's own waiting runs code in the page, which the page's policy forbids."""
-    for _ in range(200):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"never became true: {condition}")
-
-
 @pytest.mark.parametrize("address", ["#video=%zz", "#%", "#video=nobody"])
 def test_an_address_that_names_no_video_shows_the_first_one(page, reported, address):
     first = shown(page)
@@ -271,20 +263,7 @@ def test_it_fits_and_has_contrast(open_page, reported, width, color_scheme):
         ("truth", 3),
         ("cas", 3),
     ):
-        assert page.evaluate(_CONTRAST, kind) >= least, kind
-
-
-_CONTRAST = """name => {
-  const root = getComputedStyle(document.documentElement);
-  const light = property => {
-    const hex = root.getPropertyValue(property).trim().slice(1);
-    const [r, g, b] = [0, 2, 4].map(i => parseInt(hex.slice(i, i + 2), 16) / 255)
-      .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const [high, low] = [light("--" + name), light("--page")].sort((a, b) => b - a);
-  return (high + 0.05) / (low + 0.05);
-}"""
+        assert contrast(page, kind) >= least, kind
 
 
 def test_screen_readers_find_labels_captions_and_values(page):
