@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pickle
 import socket
 import sys
 from pathlib import Path
@@ -125,6 +126,20 @@ def environment(compiled) -> dict[str, str]:
     }
     inherited = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     return {**inherited, **cache, "JAX_PLATFORMS": "cpu"}
+
+
+@pytest.fixture
+def trap(tmp_path_factory, monkeypatch):
+    """Arms `Trap`, which must not be sprung."""
+    from tests.helpers.files import Trap
+
+    path = tmp_path_factory.mktemp("trap") / "sprung"
+    monkeypatch.setattr(Trap, "path", path)
+    pickle.loads(pickle.dumps(Trap()))
+    assert path.exists()  # it works
+    path.unlink()
+    yield
+    assert not path.exists()
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """Small data sets on disk, in either layout, made without the package's writers."""
 
 import json
-import pickle
 
 import numpy as np
 import pytest
 
-from tests.helpers.files import ONES, Trap, npy
+from tests.helpers.files import ONES, npy
 
 STREAMS = ("rgb", "flow")
 
@@ -94,15 +93,3 @@ def activitynet(tmp_path):
 def bare_activitynet(tmp_path):
     """`ActivityNetFolder` without features."""
     return ActivityNetFolder(tmp_path)
-
-
-@pytest.fixture
-def trap(tmp_path_factory, monkeypatch):
-    """Arms `Trap`, which must not be sprung."""
-    path = tmp_path_factory.mktemp("trap") / "sprung"
-    monkeypatch.setattr(Trap, "path", path)
-    pickle.loads(pickle.dumps(Trap()))
-    assert path.exists()  # it works
-    path.unlink()
-    yield
-    assert not path.exists()

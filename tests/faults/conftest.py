@@ -1,6 +1,5 @@
 """Fixtures of the tests of faults."""
 
-import pickle
 from typing import NamedTuple
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 from case_jax.data.thumos import write_dataset
 from case_jax.runs.workdir import Workdir
 from tests.helpers.commands import run_process
-from tests.helpers.files import Trap
 from tests.helpers.runs import make_dataset
 
 
@@ -29,15 +27,3 @@ def trained_process(tmp_path_factory, environment) -> Trained:
     ended = run_process("thumos", *flags, f"--workdir={workdir}", environment=environment, timeout=300)
     assert ended.returncode == 0, ended.stderr
     return Trained(flags, Workdir(workdir))
-
-
-@pytest.fixture
-def trap(tmp_path_factory, monkeypatch):
-    """Arms `Trap`, which must not be sprung."""
-    path = tmp_path_factory.mktemp("trap") / "sprung"
-    monkeypatch.setattr(Trap, "path", path)
-    pickle.loads(pickle.dumps(Trap()))
-    assert path.exists()  # it works
-    path.unlink()
-    yield
-    assert not path.exists()
