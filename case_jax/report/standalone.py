@@ -1,15 +1,30 @@
-"""Pages that are one file each: the styles, scripts and data of a page stand inside it. Needs jinja2."""
+"""Pages that are one file each: the styles, scripts and data of a page stand inside it.
 
+jinja2 (extra `plots`) is imported only when a page is made, so that a command can first ask whether it is
+there.
+"""
+
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
-import markupsafe
-
 from case_jax import __version__
+from case_jax.errors import InputError
 
-__all__ = ["render"]
+__all__ = ["render", "require_jinja2"]
+
+
+def require_jinja2() -> None:
+    """Checks, before any work is done, that a page can be made.
+
+    Raises:
+        InputError: if jinja2 is not installed.
+    """
+    if importlib.util.find_spec("jinja2") is None:
+        raise InputError(
+            "jinja2: is not installed, and pages need it; expected pip install 'case_jax[plots]'"
+        )
 
 
 def render(
@@ -26,7 +41,14 @@ def render(
 
     Returns:
         The HTML.
+
+    Raises:
+        InputError: if jinja2 is not installed.
     """
+    require_jinja2()
+    import jinja2
+    import markupsafe
+
     loader = jinja2.PackageLoader("case_jax.report", "template")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
 
@@ -34,11 +56,15 @@ def render(
         return markupsafe.Markup("\n".join(loader.get_source(environment, file)[0] for file in files))
 
     return environment.get_template(page).render(
-        style=contents(styles), script=contents(scripts), data=_as_script(data), version=__version__, **values
+        style=contents(styles),
+        script=contents(scripts),
+        data=markupsafe.Markup(_as_script(data)),
+        version=__version__,
+        **values,
     )
 
 
-def _as_script(data: Mapping[str, Any]) -> markupsafe.Markup:
+def _as_script(data: Mapping[str, Any]) -> str:
     """JSON that is safe inside a <script>: without "<", nothing in it can end the element."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    return markupsafe.Markup(text.replace("<", "\\u003c"))
+    return text.replace("<", "\\u003c")
