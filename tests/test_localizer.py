@@ -445,7 +445,7 @@ def test_windows_may_be_shorter_than_t(localizer_and_state, window, length):
     num_windows = -(-length // window)
     read = []
     for index in range(num_windows):
-        distinct, samples = module._sample(length, index, num_windows, SNIPPETS)
+        distinct, samples = module.sample_window(length, index, num_windows, SNIPPETS)
         first = index * SNIPPETS
         expected = [i * length // (num_windows * SNIPPETS) for i in range(first, first + SNIPPETS)]
         assert distinct[samples].tolist() == expected
@@ -457,9 +457,9 @@ def test_windows_may_be_shorter_than_t(localizer_and_state, window, length):
 
 def test_positions_beyond_32_bits():
     length = 5 * 10**9
-    distinct, samples = module._sample(length, 0, 1, 750)
+    distinct, samples = module.sample_window(length, 0, 1, 750)
     assert distinct[samples].tolist() == [i * length // 750 for i in range(750)]
-    distinct, samples = module._sample(length, 9, 10, 750)
+    distinct, samples = module.sample_window(length, 9, 10, 750)
     assert distinct[samples][-1] == 7499 * length // 7500
 
 
@@ -488,7 +488,7 @@ def test_what_windows_are_filled_up_with_does_not_matter(localizer, monkeypatch)
             for s, a in rows.items()
         }
 
-    monkeypatch.setattr(module, "_fill_up", fill_up)
+    monkeypatch.setattr(module, "fill_up", fill_up)
     for length, theirs in zip(lengths, expected, strict=True):
         assert_equal(localizer.detect(make_features(length)), theirs)
     assert filled == [63, 1, 0, 35, 10, 0, 0, 0]

@@ -100,7 +100,7 @@ def test_wheel_holds_the_package_and_the_licence(wheel):
     assert re.search("^License(-Expression)?: MIT$", described, flags=re.MULTILINE)
     assert (ROOT / "LICENSE").read_text().startswith("MIT License\n")
     template = {Path(name).name for name in PACKAGE if "/template/" in name}
-    pages = {f"{page}.{kind}" for page in ("page",) for kind in ("css", "html", "js")}
+    pages = {f"{page}.{kind}" for page in ("page", "video") for kind in ("css", "html", "js")}
     assert template == pages | {"common.js"}
 
 

@@ -18,6 +18,8 @@ COMMANDS = {
     "check": "check_data",
     "convert": "convert_checkpoint",
     "synthesize": "synthesize",
+    "extract": "extract",
+    "make_dataset": "make_dataset",
 }
 
 
@@ -61,5 +63,5 @@ def _help() -> str:
     lines = [_version(), "", "case-jax NAME --flag=value ...", ""]
     for name in COMMANDS:
         first, *_ = (_module(name).__doc__ or "").splitlines()
-        lines.append(f"  {name:<12}{first}")
+        lines.append(f"  {name:<14}{first}")
     return "\n".join([*lines, "", "case-jax NAME --help lists the flags of a command."])

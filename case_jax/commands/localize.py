@@ -1,27 +1,29 @@
-"""Localises actions: features on disk to detections in ActivityNet form, tables and subtitles.
+"""Localises actions: features or videos to detections in ActivityNet form, tables, subtitles and a page.
 
 python -m experiments.localize --checkpoint=W --features=F --output=p.json
+python -m experiments.localize --checkpoint=W --video=one.mp4 --output=p.json --page=p.html
 
 F holds features of videos in any form that training reads (docs/data.md): one folder per stream with one file
 per video, one file per video with the streams side by side, HDF5 files, or the first form in parts. One video
 is opened at a time.
 
+--video takes a video file, or a folder of them, in place of features. Features are extracted as those of
+the run's data were, and kept: in p_features beside p.json, or where --features says. --page writes a page
+that plays the videos beside what was found; those that browsers do not play get copies, in p_videos.
+
 Every finished video is a line of p.json.partial until all are done. The same command, started again, goes on
 from there, and leaves out the videos that p.json itself already has from the same checkpoint and settings.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import math
 import os
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import numpy as np
@@ -30,6 +32,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from case_jax.commands import cli
+from case_jax.commands.ending import ending_on_signals
+from case_jax.commands.extraction import define_weights_flags
+from case_jax.commands.localize_videos import end_with_bad, extract_videos, write_page
 from case_jax.data.feature_files import FeatureFiles, Widths, check_shapes, video_length
 from case_jax.data.feature_folders import find_sources
 from case_jax.data.files import write_text_atomically
@@ -61,6 +66,14 @@ def define_flags(given: flags.FlagValues) -> None:
     flags.DEFINE_string("checkpoint", None, "workdir of a training run", flag_values=given)
     flags.DEFINE_enum("which", "best", ["best", "last"], "which of its checkpoints", flag_values=given)
     flags.DEFINE_string("features", None, "folder with features of videos", flag_values=given)
+    flags.DEFINE_string(
+        "video", None, "a video file, or a folder of them, to extract first", flag_values=given
+    )
+    flags.DEFINE_string(
+        "page", None, "with --video: also write a page (HTML) that plays the videos", flag_values=given
+    )
+    define_weights_flags(given)
+    flags.DEFINE_bool("strict", False, "stop at the first video that cannot be read", flag_values=given)
     flags.DEFINE_string("output", None, "where to write the detections (JSON)", flag_values=given)
     flags.DEFINE_float(
         "fps",
@@ -106,7 +119,8 @@ def define_flags(given: flags.FlagValues) -> None:
 def main(given: flags.FlagValues) -> None:
     """Localises the videos that are missing, then writes all detections."""
     workdir = Workdir(cli.require(given, "checkpoint", "the workdir of a training run"))
-    folder = cli.require(given, "features", "a folder of features")
+    if not given.video:
+        cli.require(given, "features", "a folder of features, or --video")
     output = _of_shard(given, cli.require(given, "output", "the path of a JSON file to write"))
     _check_numbers(given)
     _check_outputs(given, output)
@@ -118,7 +132,9 @@ def main(given: flags.FlagValues) -> None:
         )
     console = Console(soft_wrap=True, markup=False, highlight=False)
     localizer = Localizer(settings, state, window=given.window)
-    videos = _find_videos(given, folder, localizer, console)
+    extracted = extract_videos(given, localizer, output, console) if given.video else None
+    folder = str(extracted.folder) if extracted else given.features
+    videos = _find_videos(given, folder, localizer, console, extracted and extracted.paths)
     changed = {name: _last_change(sources) for name, sources in videos.items()}
     record = ResumableDetections(output, _identity(given, settings, state, localizer, folder), console.print)
     known = {name: record.entries(name, changed[name]) for name in videos}
@@ -126,40 +142,24 @@ def main(given: flags.FlagValues) -> None:
     if results:
         console.print(f"{len(results):,} of {len(videos):,} videos were there already")
     missing = {name: sources for name, sources in videos.items() if name not in results}
-    with _ending_on_signals(lambda: f"{len(results):,} of {len(videos):,} videos are done"):
+    with ending_on_signals(lambda: f"{len(results):,} of {len(videos):,} videos are done"):
         for name, entries in _localize(given, localizer, folder, missing, console):
             record.add(name, changed[name], entries)
             results[name] = entries
     results = {name: results[name] for name in videos}  # in order
     record.write(results)
     _export(given, results)
+    if extracted and given.page:
+        write_page(given, localizer, extracted, results)
     record.forget()
     console.print(
         f"{sum(map(len, results.values())):,} detections in {len(results):,} videos, by the {given.which} "
         f"checkpoint (step {localizer.step}): {output}"
     )
-
-
-@contextlib.contextmanager
-def _ending_on_signals(done: Callable[[], str]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the program at once, and say what is done; there is nothing left to save."""
-
-    def end(number: int, _) -> NoReturn:
-        with contextlib.suppress(Exception):  # the signal may have come in the middle of a write
-            sys.stdout.flush()
-        if sys.stdout.isatty():
-            os.write(sys.stdout.fileno(), b"\x1b[?25h\n")  # the progress bar has hidden the cursor
-        message = f"interrupted: {done()}; the same command goes on with the others\n"
-        os.write(sys.stderr.fileno(), message.encode())
-        os._exit(128 + number)
-
-    heeded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
-    previous = {number: signal.signal(number, end) for number in heeded}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    if extracted:
+        if given.page:
+            console.print(f"page: {given.page}")
+        end_with_bad(extracted, console)
 
 
 def _of_shard(given: flags.FlagValues, path: str) -> Path:
@@ -190,9 +190,13 @@ def _check_numbers(given: flags.FlagValues) -> None:
 def _check_outputs(given: flags.FlagValues, output: Path) -> None:
     """Rejects paths that cannot be written to, before hours of work."""
     table = _of_shard(given, given.csv) if given.csv else None
+    if given.page and not given.video:
+        raise InputError("--page: is given without --video; expected the videos that it plays")
+    if given.page and given.num_shards is not None:
+        raise InputError("--page: is given with --num_shards; expected one of the two")
     if table is not None and table.absolute() == output.absolute():
         raise InputError(f"--csv: is {given.csv}, as --output; expected another file")
-    for path in (output, table):
+    for path in (output, table, Path(given.page) if given.page else None):
         if path is not None and os.path.isdir(path):
             raise InputError(f"{path}: cannot be written (Is a directory)")
     for name in _SUBTITLES:
@@ -202,16 +206,22 @@ def _check_outputs(given: flags.FlagValues, output: Path) -> None:
 
 
 def _find_videos(
-    given: flags.FlagValues, folder: str, localizer: Localizer, console: Console
+    given: flags.FlagValues,
+    folder: str,
+    localizer: Localizer,
+    console: Console,
+    only: Collection[str] | None,
 ) -> dict[str, dict[str, Source]]:
-    """The videos to localise, by name, and where their features are."""
+    """The videos to localise, by name, and where their features are; ``only`` some, or those of --videos."""
     sources, repeated = find_sources(folder, localizer.streams, complete=True, widths=localizer.stream_widths)
     if repeated:
         console.print(
             f"{folder}: has features of {len(repeated):,} videos more than once, such as {repeated[0]!r}; "
             "the first ones are used"
         )
-    names = sorted(sources if given.videos is None else _listed(given.videos, sources, folder))
+    if only is None and given.videos is not None:
+        only = _listed(given.videos, sources, folder)
+    names = sorted(sources if only is None else only)
     if given.num_shards is not None:
         names = names[given.shard_index :: given.num_shards]
     for name in names:

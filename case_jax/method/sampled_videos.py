@@ -21,7 +21,7 @@ from case_jax.data.samplers import uniform_indices
 from case_jax.method.network import CaseNetwork, StreamOutput, run_network
 from case_jax.method.scores import Foreground, VideoScores, default_foreground, fuse_scores
 
-__all__ = ["SampledVideos", "Scorer", "sample_videos", "score_sampled", "score_window"]
+__all__ = ["SampledVideos", "Scorer", "sample_videos", "score_sampled", "score_window", "score_window_fully"]
 
 # One call gives at most this many (video, sample, class) triples their scores.
 _SCORES_PER_CALL = 2**25
@@ -161,6 +161,22 @@ def score_window(
     outputs = _score_block(params, rows, network=network)
     scores = _deal_out(outputs, cluster_labels, samples[None], top_k=top_k, foreground=foreground)
     return scores.fused[0], scores.video[0]
+
+
+@functools.partial(jax.jit, static_argnames=("network", "top_k", "foreground"))
+def score_window_fully(
+    params: Mapping,
+    cluster_labels: jax.Array | None,
+    rows: Mapping[str, jax.Array],
+    samples: jax.Array,
+    *,
+    network: CaseNetwork,
+    top_k: int,
+    foreground: Foreground,
+) -> VideoScores:
+    """`score_window` with all that can be shown of a video: `VideoScores` of B = 1 video."""
+    outputs = _score_block(params, rows, network=network)
+    return _deal_out(outputs, cluster_labels, samples[None], top_k=top_k, foreground=foreground)
 
 
 def _score_snippets(state: Scorer, videos: SampledVideos) -> dict[str, StreamOutput]:

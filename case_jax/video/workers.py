@@ -40,8 +40,8 @@ def take_clips(videos: Sequence[Path], extraction: Extraction, num_workers: int)
         `Taken`: clips, and for each video one that has ``end`` or ``error``.
 
     Raises:
-        InputError: if a worker process was killed, as the system does where memory is short, or a package that
-            reads videos is not installed.
+        InputError: if a worker process was killed, as the system does where memory is short, or a package
+            that reads videos is not installed.
     """
     for package in ("av", "cv2"):
         import_extra(package)  # is missing for all videos, or for none

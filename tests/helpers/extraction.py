@@ -8,7 +8,7 @@ import numpy as np
 from case_jax.data.extraction import Extraction, Source
 from tests.helpers.videos import number_in
 
-__all__ = ["SHA256", "SMALL", "WIDTH", "fake_features", "fake_weights", "numbers_of"]
+__all__ = ["SHA256", "SMALL", "WIDTH", "fake_features", "fake_network", "fake_weights", "numbers_of"]
 
 WIDTH = 1024
 SHA256 = {"rgb": "a" * 64, "flow": "b" * 64}
@@ -34,3 +34,11 @@ def fake_weights(path=None, *, stream):
     """Stands for `read_weights`: a file's content is its hash."""
     name, sha256 = (f"{stream} weights", SHA256[stream]) if path is None else (path, Path(path).read_text())
     return SimpleNamespace(params={}, stream=stream, name=name, sha256=sha256)
+
+
+def fake_network(monkeypatch):
+    """Replaces the network and its weights wherever they are used."""
+    monkeypatch.setattr("case_jax.video.extract.i3d_features", fake_features)
+    monkeypatch.setattr("case_jax.video.extract.prepare", lambda params: params)
+    monkeypatch.setattr("case_jax.video.extract.read_weights", fake_weights)
+    monkeypatch.setattr("case_jax.commands.extraction.read_weights", fake_weights)
