@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["BAND", "Precision", "band_kernel", "conv", "conv_bands", "conv_frames", "max_pool", "pointwise"]
+__all__ = ["BAND", "Precision", "band_kernels", "conv", "conv_bands", "conv_frames", "max_pool", "pointwise"]
 
 Precision = Literal["f32", "tf32", "bf16"]
 """How float32 operands are multiplied. "f32": in full; "tf32": as the backend does by default, which is TF32
@@ -38,15 +38,13 @@ _ROWS = (
     (0, 2, -1, -2, 1, 0),
     (0, 4, 0, -5, 0, 1),
 )
-_KERNEL = np.array(
-    [
-        [1 / 4, 0, 0],
-        [-1 / 6, -1 / 6, -1 / 6],
-        [-1 / 6, 1 / 6, -1 / 6],
-        [1 / 24, 1 / 12, 1 / 6],
-        [1 / 24, -1 / 12, 1 / 6],
-        [0, 0, 1],
-    ]
+_KERNEL = (
+    (1 / 4, 0, 0),
+    (-1 / 6, -1 / 6, -1 / 6),
+    (-1 / 6, 1 / 6, -1 / 6),
+    (1 / 24, 1 / 12, 1 / 6),
+    (1 / 24, -1 / 12, 1 / 6),
+    (0, 0, 1),
 )
 _RESULT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
@@ -66,26 +64,27 @@ def conv(inputs: jax.Array, kernel: jax.Array, *, stride: int = 1, precision: Pr
     return _convolve(inputs, kernel.transpose(1, 0, 2, 3, 4), (stride,) * 3, ("NDHWC", "DHWIO"), precision)
 
 
-def band_kernel(kernel: np.ndarray) -> np.ndarray:
-    """The kernel that `conv_bands` takes in place of a kernel.
+def band_kernels(kernel: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The kernels that `conv_bands` takes in place of one.
 
     Args:
         kernel: (t, 3, w, I, O) float32.
 
     Returns:
-        (6, t, w, I, O) float32, computed in float64.
+        Six times (t, w, I, O) float32, computed in float64.
     """
-    return np.einsum("ph,thwio->ptwio", _KERNEL, kernel.astype(np.float64)).astype(np.float32)
+    by_row = np.asarray(kernel, np.float64).swapaxes(0, 1)
+    return tuple(sum(c * row for c, row in zip(cs, by_row)).astype(np.float32) for cs in _KERNEL)
 
 
-def conv_bands(inputs: jax.Array, kernel: jax.Array, *, precision: Precision = "f32") -> jax.Array:
+def conv_bands(inputs: jax.Array, kernels: Sequence[jax.Array], *, precision: Precision = "f32") -> jax.Array:
     """`conv` with stride 1 by Winograd's F(4, 3) along rows.
 
     The transforms amplify rounding: results differ from those of `conv` by some 1e-5 of the largest.
 
     Args:
         inputs: (B, H, T, W, I) float32.
-        kernel: (6, t, w, I, O) float32, from `band_kernel`.
+        kernels: from `band_kernels`.
         precision: of the products.
 
     Returns:
@@ -96,8 +95,8 @@ def conv_bands(inputs: jax.Array, kernel: jax.Array, *, precision: Precision = "
     padded = jnp.pad(inputs, ((0, 0), (1, 4 * bands - height + 1), (0, 0), (0, 0), (0, 0)))
     rows = [padded[:, i : i + 4 * bands - 3 : 4] for i in range(BAND)]  # each (B, bands, T, W, I)
     products = [
-        _convolve(row.reshape(batch * bands, *rest), points, (1, 1), ("NHWC", "HWIO"), precision)
-        for row, points in zip(_combine(_ROWS, rows), kernel)
+        _convolve(row.reshape(batch * bands, *rest), kernel, (1, 1), ("NHWC", "HWIO"), precision)
+        for row, kernel in zip(_combine(_ROWS, rows), kernels)
     ]
     results = jnp.stack([r.reshape(batch, bands, *r.shape[1:]) for r in _combine(_RESULT, products)], axis=2)
     return results.reshape(batch, 4 * bands, *results.shape[3:])[:, :height]

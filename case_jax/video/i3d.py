@@ -6,8 +6,9 @@ folded into kernels and biases when weights are read (`case_jax.video.weights`).
 """
 
 import functools
+import math
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from flax import linen as nn
 from case_jax.video.convolutions import (
     BAND,
     Precision,
-    band_kernel,
+    band_kernels,
     conv,
     conv_bands,
     conv_frames,
@@ -135,18 +136,21 @@ class _Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        shape: tuple[int, ...] = (self.size,) * 3
-        if self.bands and self.size == 3:
-            shape = (BAND, 3, 3)
-        if self.size == 1:
-            shape = ()
-        init = nn.initializers.variance_scaling(2.0, "fan_in", "normal", in_axis=tuple(range(len(shape) + 1)))
-        kernel = self.param("kernel", init, (*shape, inputs.shape[-1], self.outputs))
+        kernel = self.param("kernel", self._init, inputs.shape[-1])
         bias = self.param("bias", nn.initializers.zeros_init(), (self.outputs,))
         result = self._convolve(inputs, kernel)
         return nn.relu(result + bias.astype(result.dtype)[None, None, None, None])
 
-    def _convolve(self, inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+    def _init(self, key: jax.Array, channels: int) -> Any:
+        def draw(key: jax.Array, *taps: int) -> jax.Array:
+            deviation = math.sqrt(2 / (self.size**3 * channels))
+            return deviation * jax.random.normal(key, (*taps, channels, self.outputs))
+
+        if self.bands and self.size == 3:
+            return tuple(draw(key, 3, 3) for key in jax.random.split(key, BAND))
+        return draw(key, *((self.size,) * 3 if self.size > 1 else ()))
+
+    def _convolve(self, inputs: jax.Array, kernel: Any) -> jax.Array:
         if self.size == 1:
             return pointwise(inputs, kernel, precision=self.precision)
         if not self.bands:
@@ -187,9 +191,7 @@ def prepare(params: Mapping, *, backend: str | None = None) -> dict:
         Parameters for `i3d_features`. On CPUs kernels of 3x3x3 are in the form of `I3D` with ``bands=True``.
     """
     if (backend or jax.default_backend()) == "cpu":
-        params = jax.tree.map(
-            lambda a: band_kernel(np.asarray(a)) if np.shape(a)[:3] == (3, 3, 3) else a, params
-        )
+        params = jax.tree.map(lambda a: band_kernels(a) if np.shape(a)[:3] == (3, 3, 3) else a, params)
     return jax.device_put(params)
 
 
@@ -205,7 +207,7 @@ def i3d_output(params: Mapping, clips: jax.Array | np.ndarray, *, precision: Pre
     Returns:
         `I3DOutput`.
     """
-    bands = params["Conv3d_2c_3x3"]["kernel"].shape[0] == BAND
+    bands = isinstance(params["Conv3d_2c_3x3"]["kernel"], tuple)
     num_classes = params["logits"]["kernel"].shape[1]
     network = I3D(num_classes, precision=precision, bands=bands)
     return cast(I3DOutput, network.apply({"params": params}, clips))

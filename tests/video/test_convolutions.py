@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from case_jax.video.convolutions import band_kernel, conv, conv_bands, conv_frames, max_pool, pointwise
+from case_jax.video.convolutions import band_kernels, conv, conv_bands, conv_frames, max_pool, pointwise
 from tests.helpers.convolutions import convolve, largest
 
 # (T, H, W): even and odd; rows that fill bands of four, and rows that do not.
@@ -44,14 +44,14 @@ def test_convolutions_pad_as_tensorflow(size, kernel, stride):
 def test_bands_of_rows_give_the_same(size):
     inputs, weights = arrays(size, (3, 3, 3))
     expected = convolve(inputs, weights)
-    assert_close(jax.jit(conv_bands)(rows_first(inputs), band_kernel(weights)), expected)
+    assert_close(jax.jit(conv_bands)(rows_first(inputs), band_kernels(weights)), expected)
     assert_close(conv(rows_first(inputs), weights), expected)
 
 
 def test_bands_keep_the_scale_of_rounding_with_many_channels():
     inputs, weights = arrays((4, 12, 12), (3, 3, 3), channels=128, outputs=16, batch=1)
     expected = convolve(inputs, weights)
-    assert_close(jax.jit(conv_bands)(rows_first(inputs), band_kernel(weights)), expected, tolerance=1e-5)
+    assert_close(jax.jit(conv_bands)(rows_first(inputs), band_kernels(weights)), expected, tolerance=1e-5)
 
 
 def test_a_kernel_of_one_tap_is_a_product():
