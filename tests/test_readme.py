@@ -16,6 +16,7 @@ from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.data.thumos import write_dataset
 from tests.conftest import ROOT
 from tests.helpers.commands import run_here
+from tests.helpers.videos import write_video
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
@@ -29,7 +30,7 @@ LINES = {
     for page in PAGES
 }
 # Pages whose commands train many times, or in several processes.
-SLOW = {"README.md", "data.md", "computing.md", "paper.md", "plus.md"}
+SLOW = {"README.md", "data.md", "computing.md", "paper.md", "plus.md", "video.md"}
 BY_CI = ("make test", "source .venv/bin/activate")  # .ci/run runs the first one, and make demo whole
 STEP = "--num_snippets=32 --hidden_dim=16 --num_clusters=4 --batch_size=4 --num_steps=2"
 # Flags that come last win. The commands that are not named here take no time.
@@ -44,17 +45,19 @@ WRITTEN = {
         *(f"{workdir}/report.html" for workdir in ("demo", "W", "R")),
         *(f"subtitles/synthetic_test_0000.{ending}" for ending in ("srt", "vtt")),
         "found.csv",
+        "found.html",
     ),
     "data.md": ("V/report.html",),
     "computing.md": ("S/seed_2/report.html", "M/report.html"),
     "paper.md": ("A/table_3.md", "ablations/table_6.md"),
     "plus.md": ("P/report.html", "B/study_plus.md"),
+    "video.md": ("own/report.html", "found.html", "F/features.json"),
 }
 COMMAND_OF = {module: name for name, module in commands.COMMANDS.items()} | {"activitynet": "train"}
 # Files and folders that the commands write, or read because another command wrote them.
 MOVED = (
-    r"D|W|S|M|A|N|V|C|P|B|R|runs/\w+|found\.json|found\.csv|subtitles|part\.json|best_model\.pkl|"
-    r"cls_gt\.npy|ambiguous_test\.txt"
+    r"D|F|W|S|M|A|N|V|C|P|B|R|runs/\w+|own|found\.\w+|subtitles|part\.json|best_model\.pkl|cls_gt\.npy|"
+    r"ambiguous_test\.txt|videos|labels\.csv|new\.mp4"
 )
 
 
@@ -86,6 +89,18 @@ def folder(tmp_path):
     return tmp_path
 
 
+def write_own_videos(folder) -> None:
+    """Videos of one second and a table of their labels, in place of a user's own."""
+    (folder / "videos").mkdir()
+    rows = ["video,label,start,end", "test.mp4,run,0.1,0.6"]
+    write_video(folder / "new.mp4", 25, rate=25)
+    write_video(folder / "videos" / "test.mp4", 25, rate=25)
+    for number in range(4):
+        write_video(folder / "videos" / f"{number}.mp4", 25, rate=25)
+        rows.append(f"{number}.mp4,{'run' if number % 2 else 'jump'},,")
+    (folder / "labels.csv").write_text("\n".join(rows))
+
+
 @pytest.mark.parametrize("module", COMMAND_OF)
 def test_programs_of_the_checkout_run_the_commands_of_the_library(module, monkeypatch):
     handed_over = []
@@ -105,6 +120,8 @@ def test_programs_of_the_checkout_run_the_commands_of_the_library(module, monkey
 @pytest.mark.timeout(600)
 def test_commands_run_in_order(page, folder, environment, free_port, monkeypatch):
     monkeypatch.chdir(ROOT)  # where the commands' flagfiles are
+    if any("--labels=labels.csv" in line for line in LINES[page]):
+        write_own_videos(folder)
     for line in [*_before(page), *LINES[page]]:
         if line in BY_CI or line.startswith("python -m benchmarks."):
             continue
@@ -122,9 +139,14 @@ def test_commands_run_in_order(page, folder, environment, free_port, monkeypatch
     for name in WRITTEN[page]:
         content = (folder / name).read_text()
         if name.endswith("report.html"):
-            assert "synthetic_test" in content
+            assert ("test" if name.startswith("own/") else "synthetic_test") in content
+        if name == "found.html":
+            assert "new.mp4" in content
         if name.endswith(".md"):
             assert content.count("|") > 20  # a table
+    if page == "video.md":
+        (example,) = [example for example in _examples() if "localize_video(" in example]
+        exec(example.replace('"runs/own"', f'"{folder}/own"').replace('"new.mp4"', f'"{folder}/new.mp4"'), {})
 
 
 def _before(page: str) -> list[str]:

@@ -223,12 +223,16 @@ def extract_missing(
         count = len(videos) - len(missing) + sum(name in folder.videos for name in missing)
         return f"{count:,} of {len(videos):,} videos are done"
 
-    with ending_on_signals(done, folder.write_record):
+    def save() -> None:
+        if folder.videos:
+            folder.write_record()
+
+    with ending_on_signals(done, save):
         with ShownExtraction(console, len(missing)) as shown:
             for extracted in extractor.each(missing, num_workers=num_workers, progress=shown):
                 if extracted.video is None or extracted.error is not None:
                     if strict:
-                        folder.write_record()
+                        save()
                         extracted.require()
                     bad[extracted.name] = str(extracted.error)
                     continue
@@ -236,7 +240,7 @@ def extract_missing(
                 frames += extracted.video.frames
                 repeated += extracted.video.repeated
                 skipped += extracted.video.skipped
-        folder.write_record()
+        save()
     if frames:
         seconds = time.monotonic() - began
         console.print(

@@ -46,8 +46,9 @@ def main(given: flags.FlagValues) -> None:
     place = cli.require(given, "videos", "a folder of videos")
     table = cli.require(given, "labels", "a table of labels")
     paths = ThumosPaths(Path(cli.require(given, "output", "the data set's folder")))
+    listed = read_labels(table)
     videos = find_videos(place)
-    labelled = _matched(table, read_labels(table), videos, place)
+    labelled = _matched(table, listed, videos, place)
     splits = split_videos(table, labelled)
     extraction, weights = extraction_from_flags(given)
     folders = {split: FolderOfFeatures(paths.features(split), extraction) for split in ("train", "test")}

@@ -108,6 +108,8 @@ def place(tmp_path_factory):
         "unknown.txt": b"a\nz\n",
         "broken/rgb/v.npy": npy(ONES)[:-1],
         "broken/flow/v.npy": npy(ONES),
+        "videos/v.mp4": b"no video",
+        "labels.csv": b"video,label\nv,Jump\n",
         "published/best_model.pkl": torch_file(network),
         "published/cls_gt.npy": npy(np.full((2, 2), 0.5)),
         "published/hostile.pkl": b"",  # see below
@@ -166,6 +168,8 @@ GOOD = {
         "--data_dir={}/data",
     ],
     "synthesize": ["--output={}/new", "--num_train=1", "--num_test=1"],
+    "extract": ["--videos={}/gt.json", "--output={}/new", "--num_workers=0"],
+    "make_dataset": ["--videos={}/videos", "--labels={}/labels.csv", "--output={}/new", "--num_workers=0"],
 }
 LONG_NAME = "a" * 300
 BAD = {
@@ -233,7 +237,7 @@ BAD = {
             "__builtin__.getattr",
             "torch.save",
         ),
-        (["--torch={}/published/cut.pkl"], "{}/published/cut.pkl", "archive", "torch.save"),
+        (["--torch={}/published/cut.pkl"], "{}/published/cut.pkl", "not a file of PyTorch", "torch.save"),
         (["--torch={}/published/missing.pkl"], "{}/published/missing.pkl", "att_module_flow", "names"),
         (["--cluster_labels={}/published/one.npy"], "{}/published/one.npy", "(1, 2)", "(2, 2)"),
         (["--output={}/gt.json"], "{}/gt.json", "Not a directory", "new folder"),
@@ -248,6 +252,21 @@ BAD = {
             "cannot be written (Not a directory)",
             None,
         ),
+    ],
+    "extract": [
+        (["--videos={}/gone"], "{}/gone", "no such file", "video"),
+        (["--videos={}/published"], "{}/published", "no video", "video"),
+        (["--rgb_weights={}/gt.json"], "{}/gt.json", "", "torch.save"),
+        (["--rgb_weights={}/published/hostile.pkl"], "{}/published/hostile.pkl", "__builtin__.getattr", ""),
+        (["--rgb_weights={}/published/best_model.pkl"], "{}/published/best_model.pkl", "", "weights"),
+        (["--flow=tvl1"], "--flow_weights", "", "--flow=none"),
+        (["--strict"], "{}/gt.json", "", "video"),
+    ],
+    "make_dataset": [
+        (["--labels={}/gone.csv"], "{}/gone.csv", "no such file", "video and label"),
+        (["--labels={}/gt.json"], "{}/gt.json", "'video'", "label"),
+        (["--labels={}"], "{}", "Is a directory", "label"),
+        (["--videos={}/published"], "{}/published", "no video", "video"),
     ],
 }
 
