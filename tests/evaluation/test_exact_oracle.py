@@ -143,7 +143,7 @@ def test_hundreds_of_cases():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", (1, 2))
+@pytest.mark.parametrize("seed", [1, 2])
 def test_many_thousands_of_cases(seed):
     assert evaluate(seed=seed, count=10_000).size > 100_000
 
