@@ -100,6 +100,7 @@ def test_interrupted_after_any_chunk_of_steps(training, uninterrupted, step):
     assert_same_run(workdir, uninterrupted)
 
 
+@pytest.mark.slow
 def test_interrupted_again_and_again(training, uninterrupted):
     for step in (6, 12, 18, 24, 30):
         training.interrupt(step)
@@ -145,7 +146,7 @@ def test_a_pending_evaluation_is_finished(training, uninterrupted, monkeypatch):
     assert_same_run(workdir, uninterrupted)
 
 
-@pytest.mark.parametrize("step", [12, 30])
+@pytest.mark.parametrize("step", [12, pytest.param(30, marks=pytest.mark.slow)])
 def test_interrupted_during_an_evaluation(training, uninterrupted, monkeypatch, step):
     with monkeypatch.context() as patched:
         start = Evaluator.start
@@ -163,7 +164,7 @@ def test_interrupted_during_an_evaluation(training, uninterrupted, monkeypatch, 
     assert_same_run(training.workdir, uninterrupted)
 
 
-@pytest.mark.parametrize("step", [12, 18])
+@pytest.mark.parametrize("step", [12, pytest.param(18, marks=pytest.mark.slow)])
 def test_an_evaluation_whose_workers_died_of_the_signal_is_done_again(
     training, uninterrupted, monkeypatch, step
 ):

@@ -53,6 +53,7 @@ def test_figure_4_has_entropies_at_the_first_middle_and_last_step():
     assert item.figure.axes[0].get_lines()[-1].get_ydata()[0] == pytest.approx(np.log(4))
 
 
+@pytest.mark.slow
 def test_figure_5_shows_the_videos_that_gain_most(made):
     rows = json.loads((made.workdir / "figure_5.json").read_text())["rows"]
     assert len(rows) == 2
@@ -64,6 +65,7 @@ def test_figure_5_shows_the_videos_that_gain_most(made):
     assert all(f">{row['title']}<" in text for row in rows)
 
 
+@pytest.mark.slow
 def test_figure_6_has_the_surest_foreground_on_top(made):
     content = json.loads((made.workdir / "figure_6.json").read_text())
     foreground = [row["foreground"]["mean"] for row in content["rows"]]

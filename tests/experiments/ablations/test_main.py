@@ -26,6 +26,7 @@ def test_every_table_figure_and_study_can_be_asked_for():
     assert [tuple(map(str, makers)) for makers in (TABLES, FIGURES, STUDIES)] == list(WANTED.values())
 
 
+@pytest.mark.slow
 def test_tables_are_printed_and_written(made, small_folder):
     assert "Table 6: foreground probabilities at test time" in made.stdout
     assert f"test split of {small_folder.name}, 4 videos with" in made.stdout
@@ -36,6 +37,7 @@ def test_tables_are_printed_and_written(made, small_folder):
             assert f"{made.workdir / name}{suffix}" in made.stdout
 
 
+@pytest.mark.slow
 def test_the_printed_table_has_the_values_of_the_written_one(made):
     rows = list(csv.DictReader((made.workdir / "table_6.csv").read_text().splitlines()))
     assert [row["row"] for row in rows] == ["P^A (attention)", "P^T (clusters)", "P^M (both)"]
@@ -47,6 +49,7 @@ def test_the_printed_table_has_the_values_of_the_written_one(made):
         assert f"{mean:.1f} ± {spread:.1f}" in line
 
 
+@pytest.mark.slow
 def test_table_1_has_the_size_of_the_model(made):
     content = json.loads((made.workdir / "table_1.json").read_text())
     (row,) = content["rows"]
@@ -59,6 +62,7 @@ def test_table_1_has_the_size_of_the_model(made):
     assert set(row) >= {"0.1", "0.3", "0.5", "0.7", "avg 0.1:0.5", "avg 0.1:0.7"}
 
 
+@pytest.mark.slow
 def test_figure_6_names_videos_and_seconds(made):
     clusters = json.loads((made.workdir / "figure_6.json").read_text())["data"]
     assert len(clusters) == 4
@@ -69,6 +73,7 @@ def test_figure_6_names_videos_and_seconds(made):
     assert sum(cluster["share"] for cluster in clusters.values()) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_runs_are_not_trained_again(made):
     before = {path: path.stat().st_mtime_ns for path in (made.workdir / "runs").rglob("*") if path.is_file()}
     again = succeed_here(COMMAND, *made.flags, f"--workdir={made.workdir}", "--table=6")
@@ -76,6 +81,7 @@ def test_runs_are_not_trained_again(made):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.slow
 def test_frames_are_shown(made, tmp_path, small_folder):
     for video in (small_folder / "split_test.txt").read_text().split():
         (tmp_path / "frames" / video).mkdir(parents=True)
