@@ -49,11 +49,21 @@ def pytest_xdist_make_scheduler(config, log):
         """A worker takes a whole folder or file, so that shared trainings and programs are made once."""
 
         def _split_scope(self, nodeid: str) -> str:
-            file, _, _ = nodeid.partition("::")
-            folder, _, _ = file.rpartition("/")
-            return folder if folder in _TOGETHER else file
+            return _place_of(nodeid)
 
     return ByPlace(config, log)
+
+
+def _place_of(nodeid: str) -> str:
+    """The folder or file whose tests one worker runs."""
+    file, _, _ = nodeid.partition("::")
+    folder, _, _ = file.rpartition("/")
+    return folder if folder in _TOGETHER else file
+
+
+def pytest_collection_modifyitems(items):
+    """Whole folders first: begun last, one would keep a worker busy while the other has ended."""
+    items.sort(key=lambda item: _place_of(item.nodeid) not in _TOGETHER)
 
 
 def pytest_itemcollected(item):

@@ -88,7 +88,9 @@ def assert_equal(found, expected):
         {},
         {"nms": "standard", "video_score": "probability"},
         pytest.param({"clustering_assisted_testing": False}, marks=pytest.mark.slow),
-        {"scc": False, "ccc": False, "clustering_assisted_testing": False},
+        pytest.param(
+            {"scc": False, "ccc": False, "clustering_assisted_testing": False}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_video_of_one_window_is_what_evaluation_makes_of_it(changes):

@@ -32,9 +32,9 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         ...     "features": {"rgb": jnp.ones((2, 16, 5)), "flow": jnp.ones((2, 16, 3))},
         ...     "labels": jnp.array([[1.0, 0.0], [1.0, 1.0]]),
         ... }
-        >>> state, metrics = jax.jit(train_step)(state, batch)
-        >>> int(state.step), state.cluster_labels.shape, bool(jnp.isfinite(metrics["loss"]))
-        (1, (4, 2), True)
+        >>> new_state, metrics = jax.eval_shape(train_step, state, batch)  # or jax.jit(train_step)
+        >>> new_state.cluster_labels.shape, metrics["loss"].dtype
+        ((4, 2), dtype('float32'))
     """
     params = normalize_prototypes(state.params)
     gradients, (metrics, cluster_labels) = jax.grad(joint_loss, has_aux=True)(

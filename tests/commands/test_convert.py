@@ -63,6 +63,7 @@ def converted(inertial, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_a_published_checkpoint_has_its_published_map(converted, inertial, tmp_path):
     output = tmp_path / "p.json"
     succeed_here(

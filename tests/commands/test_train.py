@@ -139,6 +139,7 @@ def test_a_run_is_not_cut_back(trained):
     assert contents(trained.workdir) == before
 
 
+@pytest.mark.slow
 def test_a_shorter_run_made_longer_equals_the_long_run(trained, tmp_path):
     for num_steps in (4, 6):
         printed = succeed_here("train", *trained.flags, f"--workdir={tmp_path}", f"--num_steps={num_steps}")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from case_jax.evaluation.clusters import summarise_clusters
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10**6), count=st.integers(1, 40), num_clusters=st.integers(1, 5))
 def test_it_agrees_with_loops_over_snippets(seed, count, num_clusters):
     rng = np.random.default_rng(seed)

@@ -135,7 +135,7 @@ def assert_equal(ours, theirs):
         np.testing.assert_array_equal(one, other, err_msg=name)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     truth=st.lists(TRUTH, min_size=1, max_size=10),
     found=st.lists(FOUND, max_size=14) | st.lists(CROWD, min_size=8, max_size=25),

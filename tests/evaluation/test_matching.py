@@ -23,7 +23,7 @@ from case_jax.localization.detections import Detections, to_activitynet
 from tests.helpers.names import ODD_NAMES
 from tests.helpers.segments import CROWD, FOUND, TIOU, TRUTH, as_segments, ranked, slow_hits, slow_tiou, take
 
-many = settings(max_examples=150, deadline=None, derandomize=True)
+many = settings(max_examples=60, deadline=None, derandomize=True)
 ROWS = {
     "truth": st.lists(TRUTH, min_size=1, max_size=10),
     "found": st.lists(FOUND, max_size=12) | st.lists(CROWD, min_size=8, max_size=25),

@@ -14,7 +14,7 @@ from tests.helpers.segments import CROWD, FOUND, TIOU, TRUTH, as_segments, slow_
 THUMOS_TIOU = np.arange(1, 8) / 10
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     truth=st.lists(TRUTH, min_size=1, max_size=10),
     found=st.lists(FOUND, max_size=12) | st.lists(CROWD, min_size=8, max_size=25),

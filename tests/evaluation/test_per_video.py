@@ -7,7 +7,7 @@ from case_jax.evaluation.per_video import per_video_ap
 from tests.helpers.segments import CROWD, FOUND, TIOU, TRUTH, as_segments, take
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     truth=st.lists(TRUTH, min_size=1, max_size=12),
     found=st.lists(FOUND, max_size=20) | st.lists(CROWD, min_size=8, max_size=25),

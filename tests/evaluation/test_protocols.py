@@ -57,7 +57,7 @@ def slow_thumos14(truth, found, ambiguous, threshold, instances_choose):
     return np.mean(result)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(
     st.lists(TRUTH, min_size=1, max_size=8),
     st.lists(FOUND, max_size=8) | st.lists(CROWD, max_size=12),

@@ -22,7 +22,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(',"\r\
 ENTRY = st.builds(entry, TEXT, FLOAT, FLOAT, FLOAT)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(results=st.dictionaries(TEXT, st.lists(ENTRY, max_size=3), max_size=3))
 def test_csv_gives_back_the_same_names_and_floats(results):
     header, *rows = csv.reader(io.StringIO(as_csv(results), newline=""), strict=True)
@@ -67,7 +67,7 @@ def overlap(a, b):
     return min(a["segment"][1], b["segment"][1]) > max(a["segment"][0], b["segment"][0])
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(entries=CROWD, seed=st.randoms(use_true_random=False))
 def test_an_entry_is_kept_unless_a_surer_one_of_its_label_overlaps_it(entries, seed):
     kept = most_certain(entries, min_score=0.5)
@@ -155,7 +155,7 @@ def text_of(shown):
     return f"{' '.join(shown['label'].splitlines())}  {shown['score']:.2f}"
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(entries=SHOWN)
 def test_subtitles_show_the_most_certain_when_they_happen(entries):
     cues = read_webvtt(as_webvtt(entries, min_score=0.2))
@@ -186,7 +186,7 @@ def test_subtitles_show_the_most_certain_when_they_happen(entries):
         assert end - begin <= 2
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(entries=st.lists(st.builds(lambda s, p: entry("a", *s, p), SPAN, st.floats(0, 1)), max_size=12))
 def test_cues_of_a_label_never_overlap(entries):
     cues = read_webvtt(as_webvtt(entries, min_score=0.0))

@@ -12,7 +12,7 @@ from case_jax.config import CaseConfig
 from case_jax.localization.proposals import kept_classes, proposals, upsample
 
 GOLDEN = ["infer_init_T64", "infer_trained_T750", "infer_trained_T750_base"]
-many = settings(max_examples=100, deadline=None, derandomize=True)
+many = settings(max_examples=50, deadline=None, derandomize=True)
 
 
 def slow_proposals(sequence, video_scores, classes, seconds, thresholds, flank, weight):

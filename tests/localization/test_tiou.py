@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from case_jax.localization.tiou import tiou
 
-many = settings(max_examples=100, deadline=None, derandomize=True)
+many = settings(max_examples=50, deadline=None, derandomize=True)
 SECONDS = st.tuples(st.integers(0, 12), st.integers(0, 9)).map(lambda s: (s[0], s[0] + s[1]))
 FLOATS = st.tuples(st.floats(-9, 9), st.floats(0, 9)).map(lambda s: (s[0], s[0] + s[1]))
 

@@ -179,7 +179,7 @@ PROBABILITIES = st.lists(st.sampled_from([0.0, 0.1, 0.4, 0.5, 0.6, 0.9, 1.0]), m
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=12, max_size=12), PROBABILITIES, PROBABILITIES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_labels_are_extended_where_both_probabilities_or_their_mean_exceed_one_half(
     labels, attention, transformed
 ):

@@ -153,6 +153,7 @@ def test_hovering_shows_the_values(page, reported):
     assert f"true: {', '.join(true) or 'nothing'}" in readout
 
 
+@pytest.mark.slow
 def test_shift_and_arrows_move_through_time(page):
     page.keyboard.press("Shift+ArrowRight")
     first = float(page.inner_text("#readout").split(" s:")[0])
@@ -174,6 +175,7 @@ def test_true_actions_and_the_chosen_class_are_drawn(page, reported):
     assert len(paths) == len(reported.dataset.info.classes)
 
 
+@pytest.mark.slow
 def test_zoom_widens_the_timeline_inside_its_box(page):
     width = page.locator("#timeline svg").bounding_box()["width"]
     page.select_option("#zoom", "4")
@@ -237,6 +239,7 @@ def test_the_address_names_the_video(page, reported, open_page):
     assert shown(page) == ODD_NAME
 
 
+@pytest.mark.slow
 def test_headings_sort_the_table(page):
     heading = page.locator("table.sortable th[scope=col]").nth(1)
     column = (
@@ -288,6 +291,7 @@ def test_screen_readers_find_labels_captions_and_values(page):
     assert len(dashes) == 3
 
 
+@pytest.mark.slow
 def test_the_baseline_has_no_clusters(open_page, baseline_reported):
     page = open_page(baseline_reported.path)
     page.keyboard.press("Shift+ArrowRight")

@@ -164,6 +164,7 @@ def test_keys_move_through_snippets_and_detections(page):
     assert told(page) == 2.0
 
 
+@pytest.mark.slow
 def test_keys_stay_with_the_controls_that_use_them(page):
     page.focus("#class")
     page.keyboard.press("ArrowRight")
@@ -382,6 +383,7 @@ def test_a_player_whose_sound_begins_first_is_at_the_right_frame(open_page, tmp_
 # Looks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "color_scheme"),
     [
@@ -420,6 +422,7 @@ def test_the_player_is_in_sight_when_a_picture_is_chosen(open_page, written, fil
     assert (page.locator("#player").bounding_box()["y"] >= -0.5) == (width == 360)
 
 
+@pytest.mark.slow
 def test_screen_readers_find_labels_and_captions(open_page, several, film):
     path, films = several
     page = open_page(path, allow=films)

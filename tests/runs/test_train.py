@@ -210,6 +210,7 @@ def _dying_after(step, note):
     return fit
 
 
+@pytest.mark.slow
 def test_training_whose_workers_died_of_the_signal_stops_at_the_chunk_before(
     training, uninterrupted, monkeypatch
 ):

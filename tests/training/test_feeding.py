@@ -63,6 +63,7 @@ def test_bfloat16_features_train_nearly_alike():
         assert leaf.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_many_seeds_need_their_features_on_the_device():
     states = stack_seeds([small_state(0), small_state(1)])
     with pytest.raises(ValueError, match="many seeds at once need their features on the device"):

@@ -56,7 +56,8 @@ def test_training_learns():
     assert chunks[-1].metrics["loss_video"] < chunks[0].metrics["loss_video"] / 3
 
 
-@pytest.mark.parametrize("on_device", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("on_device", [True, False])
 def test_training_stops_at_the_first_loss_that_is_not_finite(on_device):
     features, labels = small_videos()
     features[2]["rgb"][:] = np.inf  # readers refuse such files; here it stands for a training that diverged

@@ -30,6 +30,7 @@ def test_the_key_alone_determines_the_parameters():
     assert not np.array_equal(*kernels)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("standard_dtypes")
 def test_weight_decay_is_added_to_the_gradient():
     config = small_state(weight_decay=0.1, learning_rate=0.01).config

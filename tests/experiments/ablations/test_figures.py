@@ -85,6 +85,7 @@ class FirstTwoAxes:
         return points[:, :2]
 
 
+@pytest.mark.slow
 def test_figure_7_has_a_panel_for_each_model_and_stream(monkeypatch):
     monkeypatch.setattr(embeddings, "TSNE", FirstTwoAxes)
     dataset = make_synthetic_dataset(0, SyntheticSpec(num_train=2, num_test=3, num_classes=2, width=8))
