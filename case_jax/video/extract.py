@@ -1,6 +1,6 @@
 """Features of videos: workers make clips, the network runs on batches of them, files keep the result."""
 
-import importlib.metadata
+import importlib
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ from case_jax.video.workers import take_clips
 __all__ = ["Extracted", "ExtractionProgress", "Extractor", "FolderOfFeatures", "extractor_of"]
 
 _RECORD_EVERY = 5.0  # seconds between writings of features.json
-_PACKAGES = ("case_jax", "jax", "av", "opencv-contrib-python-headless")
+_PACKAGES = ("case_jax", "jax", "av", "cv2")  # that features depend on, in the last digits
 
 
 class Extracted(NamedTuple):
@@ -298,4 +298,4 @@ class FolderOfFeatures:
 
 
 def _versions() -> dict[str, str]:
-    return {package: importlib.metadata.version(package) for package in _PACKAGES}
+    return {package: importlib.import_module(package).__version__ for package in _PACKAGES}
