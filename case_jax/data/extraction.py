@@ -222,20 +222,21 @@ def _video(entry: Mapping[str, Any]) -> ExtractedVideo:
 
 
 def common_extraction(data_dir: str | os.PathLike) -> Extraction | None:
-    """How the features of a data set in THUMOS14's layout were made.
+    """How the features of a data set were made.
 
     Args:
-        data_dir: the data set's folder.
+        data_dir: the data set's folder, in the layout of THUMOS14 (features/train, features/test) or of
+            ActivityNet (features).
 
     Returns:
-        The extraction that the records of its splits agree upon; None if no split has a record.
+        The extraction that the records there agree upon; None if there is no record.
 
     Raises:
         InputError: if a record cannot be read, or two splits differ.
     """
     found: dict[Path, Extraction] = {}
-    for split in ("train", "test"):
-        folder = Path(data_dir) / "features" / split
+    for part in ("train", "test", ""):
+        folder = Path(data_dir) / "features" / part
         if record := read_record(folder):
             found[folder] = record[0]
     if not found:

@@ -96,3 +96,9 @@ def test_the_splits_of_a_data_set_must_agree(tmp_path):
     with pytest.raises(InputError) as raised:
         common_extraction(tmp_path)
     assert_parts(str(raised.value), tmp_path / "features/test/features.json", "fps = 30.0", "25.0")
+
+
+def test_activitynets_layout_has_one_record(tmp_path):
+    (tmp_path / "features").mkdir()
+    write_record(tmp_path / "features", TWO, {}, {})
+    assert common_extraction(tmp_path) == TWO
