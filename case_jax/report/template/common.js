@@ -46,5 +46,55 @@ const common = (() => {
     return rows;
   }
 
-  return { clock, counted, html, inRows, line, number, short, svg, ticks };
+  /** The position of the video that the page's address names, or -1. */
+  function addressed(videos) {
+    const text = location.hash.replace(/^#video=/, "");
+    let name = text;
+    try {
+      name = decodeURIComponent(text);
+    } catch {
+      // No encoded name: taken as it is.
+    }
+    return videos.findIndex((entry) => entry.name === name);
+  }
+
+  /** Makes the page's address name a video, or none. */
+  function nameInAddress(entry) {
+    try {
+      history.replaceState(null, "", entry ? `#video=${encodeURIComponent(entry.name)}` : "#");
+    } catch {
+      // A page inside another may not have an address of its own.
+    }
+  }
+
+  /**
+   * Lists the videos and shows the one that the address names, now and whenever the address changes. `list` fills
+   * the list with what matches the text in `search`; `listed` says whether a video is in it.
+   */
+  function followAddress({ videos, search, list, listed, show }) {
+    const asked = addressed(videos);
+    list(false);
+    if (asked >= 0) show(asked);
+    window.addEventListener("hashchange", () => {
+      const wanted = addressed(videos);
+      if (wanted < 0) return;
+      if (!listed(wanted)) {
+        search.value = "";
+        list(false);
+      }
+      show(wanted);
+    });
+  }
+
+  /** Calls `redraw` whenever the page's width has changed. */
+  function followWidth(redraw) {
+    let width = document.body.clientWidth;
+    window.addEventListener("resize", () => {
+      if (document.body.clientWidth === width) return;
+      width = document.body.clientWidth;
+      redraw();
+    });
+  }
+
+  return { clock, counted, followAddress, followWidth, html, inRows, line, nameInAddress, number, short, svg, ticks };
 })();

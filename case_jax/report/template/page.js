@@ -3,7 +3,7 @@
   const page = JSON.parse(document.getElementById("data").textContent);
   const at = (id) => document.getElementById(id);
   const LEFT = 36, RIGHT = 12; // margins of every chart, pixels
-  const { counted, html, inRows, line, number, short, svg, ticks } = common;
+  const { counted, followAddress, followWidth, html, inRows, line, nameInAddress, number, short, svg, ticks } = common;
   const seconds = common.clock(page.longest);
 
   const percent = (value) => (value === null ? "–" : `${number(100 * value, 1)} %`);
@@ -332,11 +332,7 @@
     } else {
       at("class").replaceChildren();
     }
-    try {
-      history.replaceState(null, "", entry ? `#video=${encodeURIComponent(entry.name)}` : "#");
-    } catch {
-      // A page inside another may not have an address of its own.
-    }
+    nameInAddress(entry);
     drawTimeline();
     drawSummary();
     drawList();
@@ -395,18 +391,6 @@
     event.preventDefault();
   }
 
-  /** The position of the video that the page's address names, or -1. */
-  function addressed() {
-    const text = location.hash.replace(/^#video=/, "");
-    let name = text;
-    try {
-      name = decodeURIComponent(text);
-    } catch {
-      // No encoded name: taken as it is.
-    }
-    return page.videos.findIndex((entry) => entry.name === name);
-  }
-
   function start() {
     document.querySelectorAll("table.sortable").forEach(makeSortable);
     const curves = page.charts.map(curve);
@@ -439,23 +423,14 @@
     });
     at("timeline").addEventListener("scroll", () => browser.keepTitles?.());
     document.addEventListener("keydown", onKey);
-    const asked = addressed();
-    list(false);
-    if (asked >= 0) show(asked);
-    window.addEventListener("hashchange", () => {
-      const wanted = addressed();
-      if (wanted < 0) return;
-      if (!browser.shown.includes(wanted)) {
-        at("search").value = "";
-        list(false);
-      }
-      show(wanted);
+    followAddress({
+      videos: page.videos,
+      search: at("search"),
+      list,
+      listed: (position) => browser.shown.includes(position),
+      show,
     });
-
-    let width = document.body.clientWidth;
-    window.addEventListener("resize", () => {
-      if (document.body.clientWidth === width) return;
-      width = document.body.clientWidth;
+    followWidth(() => {
       curves.forEach(({ draw }) => draw());
       drawTimeline();
     });

@@ -5,7 +5,7 @@
   const LEFT = 36, RIGHT = 12; // margins of the timeline, pixels
   const MOST = 1000; // detections that are drawn and listed at once
   const FAR = 10; // snippets that Shift moves by
-  const { counted, html, inRows, line, number, short, svg, ticks } = common;
+  const { counted, followAddress, followWidth, html, inRows, line, nameInAddress, number, short, svg, ticks } = common;
   const player = at("player");
 
   const state = {
@@ -366,11 +366,7 @@
     } else drawSummary();
     load(entry);
     if (entry) moveTo(0, false);
-    try {
-      history.replaceState(null, "", entry ? `#video=${encodeURIComponent(entry.name)}` : "#");
-    } catch {
-      // A page inside another may not have an address of its own.
-    }
+    nameInAddress(entry);
   }
 
   /** Lists the videos whose names or detected classes match the search. */
@@ -395,18 +391,6 @@
     if (state.shown.length < 2) return;
     const place = state.shown.indexOf(state.current) + by;
     show(state.shown[(place + state.shown.length) % state.shown.length]);
-  }
-
-  /** The position of the video that the page's address names, or -1. */
-  function addressed() {
-    const text = location.hash.replace(/^#video=/, "");
-    let name = text;
-    try {
-      name = decodeURIComponent(text);
-    } catch {
-      // No encoded name: taken as it is.
-    }
-    return page.videos.findIndex((entry) => entry.name === name);
   }
 
   // ---------------------------------------------------------------- keys
@@ -492,24 +476,14 @@
     // A codec that is not known may leave the sound alone.
     player.addEventListener("loadedmetadata", () => state.playable && !player.videoWidth && giveUp());
 
-    const asked = addressed();
-    list(false);
-    if (asked >= 0) show(asked);
-    window.addEventListener("hashchange", () => {
-      const wanted = addressed();
-      if (wanted < 0) return;
-      if (!state.shown.includes(wanted)) {
-        at("search").value = "";
-        list(false);
-      }
-      show(wanted);
+    followAddress({
+      videos: page.videos,
+      search: at("search"),
+      list,
+      listed: (position) => state.shown.includes(position),
+      show,
     });
-    let width = document.body.clientWidth;
-    window.addEventListener("resize", () => {
-      if (document.body.clientWidth === width) return;
-      width = document.body.clientWidth;
-      redraw();
-    });
+    followWidth(redraw);
   }
 
   start();
