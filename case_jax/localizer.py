@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
+from case_jax.data.extraction import ExtractedVideo
 from case_jax.data.given import Features, GivenVideo, open_video
 from case_jax.data.packed import DTYPES
 from case_jax.data.windows import bucket, fill_up, read_window, sample_window
@@ -237,11 +238,34 @@ class Localizer:
 
         Raises:
             InputError: if the run's features were not extracted with case_jax, the weights are not those of
-                the run, or the video cannot be read.
+                the run, or the video cannot be read or has another rate than the run's, all of whose frames
+                were taken.
         """
         extractor = extractor_of(self.extraction, weights or {}, run="the run")
-        found = self.localize(extractor.extract(Path(path)).require())
-        return [detection for detection in found if isinstance(detection, Detection)]
+        extracted = extractor.extract(Path(path))
+        features = extracted.require()
+        assert extracted.video is not None
+        self.check_rate(extracted.video)
+        (found,) = self.detect_each([features])
+        return self._listed(found)
+
+    def check_rate(self, video: ExtractedVideo) -> None:
+        """Rejects a video of another rate than the run's, where an extraction takes every frame.
+
+        Args:
+            video: what its extraction says of it.
+
+        Raises:
+            InputError: if its snippets do not last as long as the run's.
+        """
+        if self.extraction is None or self.seconds_per_snippet is None:
+            return
+        wanted = self.extraction.stride / self.seconds_per_snippet
+        if abs(video.fps - wanted) > 1e-3 * wanted:
+            raise InputError(
+                f"{video.file}: has {video.fps:g} frames/s, all of which are taken; expected {wanted:g} as "
+                "in the run's videos"
+            )
 
     def _detect(self, videos: Iterable[tuple[str, Features]], seconds: float) -> Iterator[Detections]:
         windows = self._windows(videos, seconds)

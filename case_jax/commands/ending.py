@@ -1,12 +1,10 @@
 """How a command that goes from video to video ends on a signal."""
 
 import contextlib
-import multiprocessing
-import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+
+from case_jax.runs.signals import end_at_once
 
 __all__ = ["ending_on_signals"]
 
@@ -20,17 +18,10 @@ def ending_on_signals(done: Callable[[], str], save: Callable[[], None] = lambda
         save: keeps what is not on disk yet; takes little time. Its errors are passed over.
     """
 
-    def end(number: int, _) -> NoReturn:
-        for worker in multiprocessing.active_children():
-            worker.kill()
+    def end(number: int, _) -> None:
         with contextlib.suppress(Exception):  # the signal may have come in the middle of a write
             save()
-            sys.stdout.flush()
-        if sys.stdout.isatty():
-            os.write(sys.stdout.fileno(), b"\x1b[?25h\n")  # the progress bar has hidden the cursor
-        message = f"interrupted: {done()}; the same command goes on with the others\n"
-        os.write(sys.stderr.fileno(), message.encode())
-        os._exit(128 + number)
+        end_at_once(number, f"interrupted: {done()}; the same command goes on with the others")
 
     heeded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, end) for number in heeded}

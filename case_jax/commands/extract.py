@@ -8,7 +8,6 @@ says how they were made. The same command, started again, goes on with the video
 that cannot be read is named and left out, and the command ends with status 1.
 """
 
-import sys
 from pathlib import Path
 
 from absl import flags
@@ -18,6 +17,7 @@ from case_jax.commands import cli
 from case_jax.commands.extraction import (
     define_extraction_flags,
     describe,
+    end_with_bad,
     extract_missing,
     extraction_from_flags,
     num_workers_of,
@@ -53,8 +53,4 @@ def main(given: flags.FlagValues) -> None:
         console=console,
     )
     console.print(f"{len(videos) - len(bad):,} videos: {output}")
-    if bad:
-        console.print(f"{len(bad):,} of {len(videos):,} videos cannot be read:")
-        for error in bad.values():
-            console.print(f"  {error}")
-        sys.exit(1)
+    end_with_bad(bad, f"{len(bad):,} of {len(videos):,} videos cannot be read", console)

@@ -1,16 +1,18 @@
 """What the commands that read videos share: the flags of an extraction, and its progress on a terminal."""
 
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
 from absl import flags
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from case_jax.commands.ending import ending_on_signals
-from case_jax.data.extraction import Extraction, Flow, Source
+from case_jax.commands.progress import videos_bar
+from case_jax.data.extraction import Crops, Extraction, Flow, Precision, Source, Tail
 from case_jax.errors import InputError
 from case_jax.video.extract import Extracted, ExtractionProgress, Extractor, FolderOfFeatures
 from case_jax.video.weights import Weights, read_weights
@@ -20,10 +22,10 @@ __all__ = [
     "define_extraction_flags",
     "define_weights_flags",
     "describe",
+    "end_with_bad",
     "extract_missing",
     "extraction_from_flags",
     "num_workers_of",
-    "weights_from_flags",
 ]
 
 _FLOWS = {
@@ -69,34 +71,23 @@ def define_extraction_flags(given: flags.FlagValues) -> None:
     )
     flags.DEFINE_integer("stride", 16, "frames from the start of a snippet to the next", flag_values=given)
     flags.DEFINE_integer("side", 256, "pixels of the shorter side of a frame", flag_values=given)
-    flags.DEFINE_enum("crop", "center", ["center", "ten"], "which 224 x 224 pixels", flag_values=given)
+    flags.DEFINE_enum("crop", "center", get_args(Crops), "which 224 x 224 pixels", flag_values=given)
     flags.DEFINE_enum(
         "flow",
         None,
-        ["none", "tvl1", "dis"],
+        get_args(Flow),
         "algorithm of optical flow; default tvl1 with --flow_weights, else none",
         flag_values=given,
     )
     flags.DEFINE_enum(
         "tail",
         "drop",
-        ["drop", "repeat"],
+        get_args(Tail),
         "frames after the last whole snippet: drop them, or repeat the last one to fill a snippet",
         flag_values=given,
     )
-    flags.DEFINE_enum(
-        "precision", "f32", ["f32", "tf32", "bf16"], "of the network's products", flag_values=given
-    )
+    flags.DEFINE_enum("precision", "f32", get_args(Precision), "of the network's products", flag_values=given)
     flags.DEFINE_bool("strict", False, "stop at the first video that cannot be read", flag_values=given)
-
-
-def weights_from_flags(given: flags.FlagValues, streams: tuple[str, ...]) -> dict[str, Weights]:
-    """Reads the weights of each stream.
-
-    Raises:
-        InputError: if a file is missing or is not of such a network.
-    """
-    return {stream: read_weights(given[f"{stream}_weights"].value, stream=stream) for stream in streams}
 
 
 def extraction_from_flags(given: flags.FlagValues) -> tuple[Extraction, dict[str, Weights]]:
@@ -108,7 +99,8 @@ def extraction_from_flags(given: flags.FlagValues) -> tuple[Extraction, dict[str
     flow: Flow = given.flow or ("tvl1" if given.flow_weights else "none")
     if flow == "none" and given.flow_weights:
         raise InputError("--flow_weights: are given with --flow=none; expected --flow=tvl1 or --flow=dis")
-    weights = weights_from_flags(given, ("rgb",) if flow == "none" else ("rgb", "flow"))
+    streams = ("rgb",) if flow == "none" else ("rgb", "flow")
+    weights = {s: read_weights(given[f"{s}_weights"].value, stream=s) for s in streams}
     extraction = Extraction(
         {stream: Source(read.name, read.sha256) for stream, read in weights.items()},
         fps=_fps(given.fps),
@@ -154,16 +146,7 @@ class ShownExtraction(ExtractionProgress):
 
     def __init__(self, console: Console, num_videos: int):
         self._console, self._began, self._frames = console, time.monotonic(), 0
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not (console.is_interactive and console.file.isatty()),
-        )
-        self._task = self._bar.add_task("videos", total=num_videos, rate="compiling")
+        self._bar, self._task = videos_bar(console, num_videos)
 
     def __enter__(self) -> "ShownExtraction":
         self._bar.start()
@@ -230,16 +213,17 @@ def extract_missing(
     with ending_on_signals(done, save):
         with ShownExtraction(console, len(missing)) as shown:
             for extracted in extractor.each(missing, num_workers=num_workers, progress=shown):
-                if extracted.video is None or extracted.error is not None:
+                video = extracted.video
+                if video is None:
                     if strict:
                         save()
                         extracted.require()
                     bad[extracted.name] = str(extracted.error)
                     continue
                 folder.add(extracted)
-                frames += extracted.video.frames
-                repeated += extracted.video.repeated
-                skipped += extracted.video.skipped
+                frames += video.frames
+                repeated += video.repeated
+                skipped += video.skipped
         save()
     if frames:
         seconds = time.monotonic() - began
@@ -248,3 +232,18 @@ def extract_missing(
             f"{seconds:,.1f} s: {frames / seconds:,.1f} frames/s"
         )
     return bad
+
+
+def end_with_bad(bad: Mapping[str, str], heading: str, console: Console) -> None:
+    """Lists the videos that cannot be read, if any, and exits with status 1.
+
+    Args:
+        bad: name -> why, from `extract_missing`.
+        heading: the line before the list, without its colon.
+        console: where to print.
+    """
+    if bad:
+        console.print(f"{heading}:")
+        for error in bad.values():
+            console.print(f"  {error}")
+        sys.exit(1)

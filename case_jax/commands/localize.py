@@ -29,17 +29,16 @@ import jax
 import numpy as np
 from absl import flags
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from case_jax.commands import cli
 from case_jax.commands.ending import ending_on_signals
-from case_jax.commands.extraction import define_weights_flags
-from case_jax.commands.localize_videos import end_with_bad, extract_videos, write_page
+from case_jax.commands.extraction import define_weights_flags, end_with_bad
+from case_jax.commands.localize_videos import chosen_names, extract_videos, write_page
+from case_jax.commands.progress import videos_bar
 from case_jax.data.feature_files import FeatureFiles, Widths, check_shapes, video_length
 from case_jax.data.feature_folders import find_sources
 from case_jax.data.files import write_text_atomically
-from case_jax.data.formats import Source, open_source, without_ending
-from case_jax.data.names import find_name, read_names
+from case_jax.data.formats import Source, open_source
 from case_jax.errors import InputError
 from case_jax.localization.detections import to_activitynet
 from case_jax.localization.export import as_csv, as_srt, as_webvtt
@@ -159,7 +158,7 @@ def main(given: flags.FlagValues) -> None:
     if extracted:
         if given.page:
             console.print(f"page: {given.page}")
-        end_with_bad(extracted, console)
+        end_with_bad(extracted.bad, f"{len(extracted.bad):,} videos cannot be read", console)
 
 
 def _of_shard(given: flags.FlagValues, path: str) -> Path:
@@ -210,20 +209,19 @@ def _find_videos(
     folder: str,
     localizer: Localizer,
     console: Console,
-    only: Collection[str] | None,
+    extracted: Collection[str] | None,
 ) -> dict[str, dict[str, Source]]:
-    """The videos to localise, by name, and where their features are; ``only`` some, or those of --videos."""
+    """The videos to localise, by name, and where their features are: those extracted, or chosen by flags."""
     sources, repeated = find_sources(folder, localizer.streams, complete=True, widths=localizer.stream_widths)
     if repeated:
         console.print(
             f"{folder}: has features of {len(repeated):,} videos more than once, such as {repeated[0]!r}; "
             "the first ones are used"
         )
-    if only is None and given.videos is not None:
-        only = _listed(given.videos, sources, folder)
-    names = sorted(sources if only is None else only)
-    if given.num_shards is not None:
-        names = names[given.shard_index :: given.num_shards]
+    if extracted is None:
+        names = chosen_names(given, sources, f"videos with features in {folder}")
+    else:
+        names = sorted(extracted)
     for name in names:
         if (given.vtt or given.srt) and any(c in name for c in "/\\\0"):
             raise InputError(
@@ -235,19 +233,6 @@ def _find_videos(
     return {name: sources[name] for name in names}
 
 
-def _listed(path: str, sources: Mapping[str, Any], folder: str) -> set[str]:
-    """The videos that a file names."""
-    listed = set()
-    for name in read_names(path):
-        video = find_name(name, sources) or find_name(without_ending(name), sources)
-        if video is None:
-            raise InputError(f"{path}: names {name!r}; expected videos with features in {folder}")
-        if video in listed:
-            raise InputError(f"{path}: names {video!r} twice; expected each video once")
-        listed.add(video)
-    return listed
-
-
 def _localize(
     given: flags.FlagValues,
     localizer: Localizer,
@@ -257,16 +242,8 @@ def _localize(
 ) -> Iterator[tuple[str, list[dict]]]:
     """Each video's name and detections in ActivityNet form, as soon as they are there."""
     lengths: list[int] = []  # snippets of the videos opened so far
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    shown = console.is_interactive and console.file.isatty()
-    with Progress(*columns, console=console, disable=not shown) as progress:
-        task = progress.add_task("videos", total=len(videos), rate="compiling")
+    progress, task = videos_bar(console, len(videos))
+    with progress:
         began, snippets = time.perf_counter(), 0
         opened = _opened(localizer, folder, videos, lengths)
         found = localizer.detect_each(opened, given.fps, given.frames_per_snippet)

@@ -1,7 +1,6 @@
 """What `localize --video` does besides localising: extracts the features before, and makes the page after."""
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from rich.console import Console
 from case_jax.commands.extraction import describe, extract_missing, num_workers_of
 from case_jax.data.extraction import ExtractedVideo
 from case_jax.data.feature_files import FeatureFiles
-from case_jax.data.formats import Source
+from case_jax.data.formats import Source, without_ending
 from case_jax.data.names import find_name, read_names
 from case_jax.errors import InputError
 from case_jax.localizer import Localizer
@@ -20,7 +19,7 @@ from case_jax.report.video_page import PagedVideo, write_video_page
 from case_jax.video.extract import FolderOfFeatures, extractor_of
 from case_jax.video.frames import find_videos
 
-__all__ = ["GivenVideos", "end_with_bad", "extract_videos", "write_page"]
+__all__ = ["GivenVideos", "chosen_names", "extract_videos", "write_page"]
 
 
 class GivenVideos(NamedTuple):
@@ -43,13 +42,11 @@ def extract_videos(
     place = given.video
     if given.page:
         require_jinja2()  # before hours of work
-    videos = find_videos(place)
-    if given.videos is not None:
-        videos = {name: videos[name] for name in _listed(given.videos, videos, place)}
-    files = {stream: given[f"{stream}_weights"].value for stream in ("rgb", "flow")}
+    found = find_videos(place)
+    videos = {name: found[name] for name in chosen_names(given, found, f"videos in {place}")}
     extractor = extractor_of(
         localizer.extraction,
-        {stream: file for stream, file in files.items() if file},
+        {stream: given[f"{stream}_weights"].value for stream in ("rgb", "flow")},
         run=given.checkpoint,
         batch_size=given.clips_at_once,
     )
@@ -58,39 +55,45 @@ def extract_videos(
     bad = extract_missing(
         videos, folder, extractor, num_workers=num_workers_of(given), strict=given.strict, console=console
     )
-    if len(bad) == len(videos):
+    if bad and len(bad) == len(videos):
         raise InputError(next(iter(bad.values())))
     paths = {name: path for name, path in videos.items() if name not in bad}
     for name in paths:
-        _check_rate(name, folder.videos[name], localizer)
+        localizer.check_rate(folder.videos[name])
     return GivenVideos(folder.folder, paths, folder.videos, bad)
 
 
-def _listed(path: str, videos: Mapping[str, Path], place: str) -> list[str]:
-    names = []
-    for listed in read_names(path):
-        name = find_name(listed, videos)
-        if name is None:
-            raise InputError(f"{path}: names {listed!r}; expected videos in {place}")
-        names.append(name)
-    return names
+def chosen_names(given: flags.FlagValues, known: Collection[str], expected: str) -> list[str]:
+    """The names that --videos lists, or all, sorted; of several shards, the names of this one.
+
+    Args:
+        given: the command's flags.
+        known: names of all videos.
+        expected: what a listed name should be one of, for the message.
+
+    Raises:
+        InputError: if a listed name is not known, or is listed twice.
+    """
+    names = sorted(known if given.videos is None else _listed(given.videos, known, expected))
+    return names if given.num_shards is None else names[given.shard_index :: given.num_shards]
+
+
+def _listed(path: str, known: Collection[str], expected: str) -> set[str]:
+    """The videos that a file names."""
+    listed = set()
+    for name in read_names(path):
+        video = find_name(name, known) or find_name(without_ending(name), known)
+        if video is None:
+            raise InputError(f"{path}: names {name!r}; expected {expected}")
+        if video in listed:
+            raise InputError(f"{path}: names {video!r} twice; expected each video once")
+        listed.add(video)
+    return listed
 
 
 def _beside(output: Path) -> Path:
     """Where features go unless --features says: found.json has found_features."""
     return output.with_name(f"{output.stem}_features")
-
-
-def _check_rate(name: str, video: ExtractedVideo, localizer: Localizer) -> None:
-    """Where every frame of a video is taken, its rate must be that of the run's videos."""
-    assert localizer.extraction is not None
-    seconds = localizer.extraction.stride / video.fps
-    wanted = localizer.seconds_per_snippet
-    if wanted is not None and abs(seconds - wanted) > 1e-3 * wanted:
-        raise InputError(
-            f"{video.file}: has {video.fps:g} frames/s, all of which are taken; expected "
-            f"{localizer.extraction.stride / wanted:g} as in the run's videos"
-        )
 
 
 def write_page(
@@ -127,12 +130,3 @@ def write_page(
         min_score=given.min_score,
         copies=page.with_name(f"{page.stem}_videos"),
     )
-
-
-def end_with_bad(videos: GivenVideos, console: Console) -> None:
-    """Lists the videos that cannot be read, if any, and exits with status 1."""
-    if videos.bad:
-        console.print(f"{len(videos.bad):,} videos cannot be read:")
-        for error in videos.bad.values():
-            console.print(f"  {error}")
-        sys.exit(1)

@@ -19,6 +19,7 @@ from case_jax.commands import cli
 from case_jax.commands.extraction import (
     define_extraction_flags,
     describe,
+    end_with_bad,
     extract_missing,
     extraction_from_flags,
     num_workers_of,
@@ -80,11 +81,7 @@ def main(given: flags.FlagValues) -> None:
         f"{len(splits.train):,} training and {len(splits.test):,} test videos, "
         f"{len(info.classes):,} classes: {paths.data_dir}"
     )
-    if bad:
-        console.print(f"{len(bad):,} videos cannot be read and are left out:")
-        for error in bad.values():
-            console.print(f"  {error}")
-        raise SystemExit(1)
+    end_with_bad(bad, f"{len(bad):,} videos cannot be read and are left out", console)
 
 
 def _matched(table: str, labelled: dict[str, LabelledVideo], videos: dict[str, Path], place: str):

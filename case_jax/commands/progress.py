@@ -7,13 +7,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, Task
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from case_jax.method.objective import LOSS_TERMS
 from case_jax.runs.narrator import Narrator, Show
 
-__all__ = ["ConsoleNarrator", "progress_line"]
+__all__ = ["ConsoleNarrator", "progress_line", "videos_bar"]
 
 _BAR = 20  # characters
 _CHUNKS = 20  # the speed is a mean over so many of the last chunks of steps
@@ -59,8 +68,7 @@ def progress_line(
         A function to call after every chunk of steps, with the arguments that `Show` describes. Of many seeds
         trained together, the line shows mean metrics and mean mAP.
     """
-    disable = not (console.is_interactive and console.file.isatty())
-    with Progress(_Line(console), console=console, disable=disable) as progress:
+    with Progress(_Line(console), console=console, disable=not _is_terminal(console)) as progress:
         known: dict = {"losses": {}, "last": None, "best": None, "speed": None}
         task = progress.add_task(title, total=num_steps, completed=step, **known)
         # The first chunk includes compilation, so the speed is counted from its end.
@@ -85,6 +93,31 @@ def progress_line(
             )
 
         yield show
+
+
+def videos_bar(console: Console, num_videos: int) -> tuple[Progress, TaskID]:
+    """A bar that counts videos, with a rate and the time left, for a context; hidden unless on a terminal.
+
+    Args:
+        console: where to show it.
+        num_videos: how many there are.
+
+    Returns:
+        The bar and its only task, whose field ``rate`` is text, at first "compiling".
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=console, disable=not _is_terminal(console))
+    return bar, bar.add_task("videos", total=num_videos, rate="compiling")
+
+
+def _is_terminal(console: Console) -> bool:
+    return console.is_interactive and console.file.isatty()
 
 
 class _Line(ProgressColumn):

@@ -158,8 +158,9 @@ def score_window(
         (T, G) fused class activation sequences and (G,) video scores, both float32, see
         `case_jax.method.scores.VideoScores`.
     """
-    outputs = _score_block(params, rows, network=network)
-    scores = _deal_out(outputs, cluster_labels, samples[None], top_k=top_k, foreground=foreground)
+    scores = score_window_fully(
+        params, cluster_labels, rows, samples, network=network, top_k=top_k, foreground=foreground
+    )
     return scores.fused[0], scores.video[0]
 
 

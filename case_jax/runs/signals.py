@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
-__all__ = ["Interrupted", "Interruption", "end_on_signals", "noting_signals"]
+__all__ = ["Interrupted", "Interruption", "end_at_once", "end_on_signals", "noting_signals"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -116,9 +116,9 @@ def _listen(read: int, heeded: list[int], interruption: Interruption, patient: b
         if byte[0] not in heeded:
             continue
         if not patient:
-            _end_at_once(byte[0], "interrupted: the same command goes on from the last evaluation")
+            end_at_once(byte[0], "interrupted: the same command goes on from the last evaluation")
         if interruption.noted():
-            _end_at_once(byte[0], "interrupted again: not saved; the same command goes on from before")
+            end_at_once(byte[0], "interrupted again: not saved; the same command goes on from before")
         interruption.note(byte[0])
 
 
@@ -131,11 +131,16 @@ def end_on_signals() -> None:
     """
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, _: _end_at_once(number, "interrupted"))
+            signal.signal(number, lambda number, _: end_at_once(number, "interrupted"))
 
 
-def _end_at_once(number: int, message: str) -> None:
-    """Ends the program whatever it is doing. No file is torn, because each is written beside and renamed."""
+def end_at_once(number: int, message: str) -> None:
+    """Ends the program whatever it is doing. No file is torn, because each is written beside and renamed.
+
+    Args:
+        number: the signal; the status is 128 + number.
+        message: one line for standard error.
+    """
     for worker in multiprocessing.active_children():
         worker.kill()
     if threading.current_thread() is threading.main_thread():

@@ -1,6 +1,7 @@
 """Features of videos: workers make clips, the network runs on batches of them, files keep the result."""
 
 import importlib
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -130,7 +131,7 @@ class Extractor:
 
 def extractor_of(
     extraction: Extraction | None,
-    files: Mapping[str, str | os.PathLike],
+    files: Mapping[str, str | os.PathLike | None],
     *,
     run: str | os.PathLike,
     batch_size: int | None = None,
@@ -139,7 +140,7 @@ def extractor_of(
 
     Args:
         extraction: that of the run.
-        files: stream -> file of its weights; `case_jax.video.weights.read_weights` finds others.
+        files: stream -> file of its weights; None or missing for what `read_weights` finds by itself.
         run: what the run is called in messages.
         batch_size: as of `Extractor`.
 
@@ -244,7 +245,7 @@ class FolderOfFeatures:
         """
         self.folder, self.extraction = Path(folder), extraction
         self.videos: dict[str, ExtractedVideo] = {}
-        self._written: float | None = None  # when the record was
+        self._written = -math.inf  # when the record was
         if record := read_record(self.folder):
             there, self.videos = record
             if different := there.difference(extraction):
@@ -275,13 +276,13 @@ class FolderOfFeatures:
             InputError: if the video cannot be read, or a file cannot be written.
         """
         features = extracted.require()
-        if self._written is None:
+        if self._written == -math.inf:
             self.write_record()  # tells whose the files are, should this be the last that is done
         for stream, array in features.items():
             write_features(self._path(stream, extracted.name), array)
         assert extracted.video is not None
         self.videos[extracted.name] = extracted.video
-        if self._written is None or time.monotonic() - self._written >= _RECORD_EVERY:
+        if time.monotonic() - self._written >= _RECORD_EVERY:
             self.write_record()
 
     def write_record(self) -> None:

@@ -17,7 +17,7 @@ from case_jax.runs.settings import RunSettings
 from case_jax.runs.workdir import Workdir
 from tests.helpers.commands import refuse_here, run_here, succeed_here
 from tests.helpers.extraction import SHA256, WIDTH, fake_network, numbers_of
-from tests.helpers.refusals import assert_parts
+from tests.helpers.refusals import assert_parts, refusal
 from tests.helpers.runs import contents
 from tests.helpers.videos import numbered, write_images, write_video
 from tests.helpers.workdirs import results_of
@@ -103,6 +103,21 @@ def test_names_may_be_listed(run, videos, tmp_path):
     )
 
 
+def test_each_shard_extracts_its_own_videos(run, videos, tmp_path):
+    flags = [
+        f"--checkpoint={run}",
+        f"--video={videos}",
+        f"--output={tmp_path / 'part.json'}",
+        "--num_shards=2",
+    ]
+    for index, name in enumerate(("a", "b c")):
+        succeed_here("localize", *flags, f"--shard_index={index}", *FLAGS)
+        [output] = tmp_path.glob(f"part*0000{index}-of-00002.json")
+        assert list(results_of(output)) == [name]
+        features = output.with_name(f"{output.stem}_features")
+        assert sorted(contents(features)) == ["features.json", f"rgb/{name}.npy"]
+
+
 def test_the_page_plays_the_videos(run, videos, tmp_path):
     page = tmp_path / "pages" / "found.html"
     flags = [f"--video={videos}", f"--output={tmp_path / 'found.json'}", f"--page={page}"]
@@ -151,6 +166,12 @@ def test_where_every_frame_is_taken_the_rate_must_be_the_runs(videos, tmp_path):
         *FLAGS,
     ]
     assert_parts(refuse_here("localize", *flags), videos / "b c.mp4", "25 frames/s", "30")
+    assert_parts(
+        refusal(Localizer.load(run).localize_video, videos / "b c.mp4"),
+        videos / "b c.mp4",
+        "25 frames/s",
+        "30",
+    )
 
 
 @pytest.mark.parametrize(
