@@ -16,9 +16,11 @@ __all__ = [
     "ExtractedVideo",
     "Extraction",
     "Flow",
+    "FlowMethod",
     "Precision",
     "Source",
     "Tail",
+    "check_fps",
     "common_extraction",
     "features_path",
     "read_record",
@@ -26,9 +28,12 @@ __all__ = [
 ]
 
 Crops = Literal["center", "ten"]
-Flow = Literal["none", "tvl1", "dis"]
+FlowMethod = Literal["tvl1", "dis"]
+Flow = Literal["none", FlowMethod]
 Tail = Literal["drop", "repeat"]
 Precision = Literal["f32", "tf32", "bf16"]
+"""How float32 operands are multiplied. "f32": in full; "tf32": as the backend does by default, which is TF32
+on NVIDIA GPUs and full float32 on CPUs; "bf16": rounded to bfloat16, with results that are bfloat16, too."""
 
 _EXPECTED = "expected the record that `extract` writes beside features"
 
@@ -38,6 +43,16 @@ class Source(NamedTuple):
 
     name: str  # of the file or package
     sha256: str  # of the file, hexadecimal
+
+
+def check_fps(fps: float | None) -> None:
+    """Rejects frames per second that no frames can be chosen by; None, for every frame of a video, passes.
+
+    Raises:
+        InputError: if the number is not above 0 and at most 1000.
+    """
+    if fps is not None and not (math.isfinite(fps) and 0 < fps <= 1000):
+        raise InputError(f"--fps: is {fps}; expected above 0 and at most 1000 frames per second")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +79,7 @@ class Extraction:
     precision: Precision = "f32"  # of the network's products
 
     def __post_init__(self):
-        if self.fps is not None and not (math.isfinite(self.fps) and 0 < self.fps <= 1000):
-            raise InputError(f"--fps: is {self.fps}; expected above 0 and at most 1000 frames per second")
+        check_fps(self.fps)
         for name in ("frames", "stride", "side", "crop"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name}: is {getattr(self, name)}; expected 1 or more")

@@ -4,6 +4,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from case_jax.video.extras import import_extra
 from case_jax.video.pixels import Upright, converter
 from case_jax.video.times import Stamped
 
-__all__ = ["VideoFile"]
+__all__ = ["VideoFile", "video_stream"]
 
 _EXPECTED = "expected a video"
 _MAX_THREADS = 4  # of a decoder; more help little, and other processes decode other videos
@@ -22,6 +23,22 @@ _SHORT = 0.5  # seconds; a file that ends earlier than its header says by more t
 
 # Formats that are no video by themselves: lists of other files, text drawn as a picture.
 _REFUSED = frozenset(("concat", "dash", "hls", "image2", "imf", "lavfi", "tty"))
+
+
+def video_stream(av: ModuleType, container: Any) -> Any:
+    """The video of an open container: FFmpeg's choice among several, but no cover of a piece of music.
+
+    Args:
+        av: the module.
+        container: from ``av.open``.
+
+    Returns:
+        A stream, or None.
+    """
+    pictures = av.stream.Disposition.attached_pic
+    streams = [s for s in container.streams.video if not s.disposition & pictures]
+    best = container.streams.best("video")
+    return best if best in streams else next(iter(streams), None)
 
 
 class VideoFile:
@@ -97,13 +114,10 @@ class VideoFile:
 
     def _only_video(self) -> Any:
         """The video stream to read: not the cover of a piece of music."""
-        pictures = self._av.stream.Disposition.attached_pic
-        streams = [s for s in self._container.streams.video if not s.disposition & pictures]
-        if not streams:
+        stream = video_stream(self._av, self._container)
+        if stream is None:
             kinds = sorted({stream.type for stream in self._container.streams}) or ["nothing"]
             raise InputError(f"{self._path}: has no video in it, only {', '.join(kinds)}; {_EXPECTED}")
-        best = self._container.streams.best("video")
-        stream = best if best in streams else streams[0]
         if stream.codec_context is None:
             raise InputError(f"{self._path}: is coded in a way that PyAV does not know; {_EXPECTED}")
         return stream

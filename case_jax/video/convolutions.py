@@ -15,17 +15,14 @@ place; they compute what `conv` computes, up to rounding:
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["BAND", "Precision", "band_kernels", "conv", "conv_bands", "conv_frames", "max_pool", "pointwise"]
+from case_jax.data.extraction import Precision
 
-Precision = Literal["f32", "tf32", "bf16"]
-"""How float32 operands are multiplied. "f32": in full; "tf32": as the backend does by default, which is TF32
-on NVIDIA GPUs and full float32 on CPUs; "bf16": rounded to bfloat16, with results that are bfloat16, too."""
+__all__ = ["BAND", "band_kernels", "conv", "conv_bands", "conv_frames", "max_pool", "pointwise"]
 
 BAND = 6  # rows under the kernels of 4 rows of the result
 

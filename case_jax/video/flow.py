@@ -1,16 +1,15 @@
 """Optical flow between consecutive frames, as the field's I3D features had it (extra `video`)."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
+from case_jax.data.extraction import FlowMethod
 from case_jax.errors import InputError
 from case_jax.video.extras import import_extra
 
-__all__ = ["FlowMethod", "flow_of", "make_flow"]
-
-FlowMethod = Literal["tvl1", "dis"]
+__all__ = ["flow_of", "make_flow"]
 
 _LIMIT = 20.0  # pixels
 

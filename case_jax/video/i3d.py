@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from case_jax.data.extraction import Precision
 from case_jax.video.convolutions import (
     BAND,
-    Precision,
     band_kernels,
     conv,
     conv_bands,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from case_jax.data.files import writing
-from case_jax.video.containers import VideoFile
+from case_jax.video.containers import VideoFile, video_stream
 from case_jax.video.extras import import_extra
 from case_jax.video.find import numbered_images
 from case_jax.video.frames import FrameReader, FrameSettings, open_frames
@@ -51,8 +51,7 @@ def coding_of(path: str | os.PathLike) -> Coding:
         pass
     av = import_extra("av")
     with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as file:
-        pictures = av.stream.Disposition.attached_pic
-        stream = next(s for s in file.streams.video if not s.disposition & pictures)
+        stream = video_stream(av, file)
         names = file.format.name.split(",")
         container = "mp4" if "mp4" in names else names[0]
         if "webm" in names and Path(path).suffix.lower() == ".webm":

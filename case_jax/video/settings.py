@@ -1,9 +1,9 @@
 """How frames are chosen and cut."""
 
 import dataclasses
-import math
-from typing import Literal
+from typing import get_args
 
+from case_jax.data.extraction import Crops, check_fps
 from case_jax.errors import InputError
 
 __all__ = ["FrameSettings"]
@@ -20,14 +20,13 @@ class FrameSettings:
     fps: float | None = 25.0  # frames per second, chosen by time stamp; None: every frame of the file
     side: int = 256  # pixels of the shorter side after resizing
     crop: int = 224  # pixels of the side of the square that is cut out
-    crops: Literal["center", "ten"] = "center"  # ten: corners and centre, and their mirror images
+    crops: Crops = "center"  # ten: corners and centre, and their mirror images
 
     def __post_init__(self):
-        if self.fps is not None and not (math.isfinite(self.fps) and 0 < self.fps <= 1000):
-            raise InputError(f"--fps: is {self.fps}; expected above 0 and at most 1000 frames per second")
+        check_fps(self.fps)
         if self.crop < 1:
             raise InputError(f"--crop: has a side of {self.crop} pixels; expected 1 or more")
         if self.side < self.crop:
             raise InputError(f"--side: is {self.side}; expected {self.crop} or more, the side of the crop")
-        if self.crops not in ("center", "ten"):
+        if self.crops not in get_args(Crops):
             raise InputError(f"--crop: is {self.crops!r}; expected center or ten")

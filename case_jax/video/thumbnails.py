@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from case_jax.errors import InputError
-from case_jax.video.containers import VideoFile
+from case_jax.video.containers import VideoFile, video_stream
 from case_jax.video.extras import import_extra
 from case_jax.video.find import numbered_images
 from case_jax.video.image_folders import ImageFolder
@@ -76,8 +76,7 @@ def _sought(
     """The pictures at these times; ``zero`` is the time stamp of the first frame."""
     av = import_extra("av")
     with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container:
-        pictures = av.stream.Disposition.attached_pic  # the cover of a piece of music is no video
-        stream = next(s for s in container.streams.video if not s.disposition & pictures)
+        stream = video_stream(av, container)
         stream.thread_type = "AUTO"
         frames = (_frame_at(av, container, stream, zero + max(time, 0.0), zero) for time in times)
         return [None if frame is None else picture(frame) for frame in frames]
