@@ -37,6 +37,15 @@ def standard_dtypes(strict_dtypes):
 
 # Folders whose tests share trainings: one worker runs them all. Elsewhere a worker runs a whole file.
 _TOGETHER = ("tests/commands", "tests/runs", "tests/report", "tests/experiments/ablations")
+# Files of long tests that share nothing: each test goes to whichever worker is free.
+_APART = (
+    "tests/faults/test_interrupted_processes.py",
+    "tests/test_readme.py",
+    "tests/benchmarks/test_benchmarks.py",
+    "tests/benchmarks/test_extract_stages.py",
+    "tests/faults/test_disks.py",
+    "tests/evaluation/test_exact_oracle.py",
+)
 _SLOW_SECONDS = 900  # limit of a slow test, fixtures included
 _LARGE = 1.2e9  # bytes
 
@@ -55,15 +64,24 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def _place_of(nodeid: str) -> str:
-    """The folder or file whose tests one worker runs."""
+    """The folder or file whose tests one worker runs, or one test that any worker runs."""
     file, _, _ = nodeid.partition("::")
     folder, _, _ = file.rpartition("/")
-    return folder if folder in _TOGETHER else file
+    if folder in _TOGETHER:
+        return folder
+    return nodeid if file in _APART else file
 
 
 def pytest_collection_modifyitems(items):
-    """Whole folders first: begun last, one would keep a worker busy while the other has ended."""
-    items.sort(key=lambda item: _place_of(item.nodeid) not in _TOGETHER)
+    """Whole folders first, single tests last: begun late, a folder would keep one worker alone at the end."""
+
+    def order(item) -> int:
+        place = _place_of(item.nodeid)
+        if place in _TOGETHER:
+            return 0
+        return 1 if place != item.nodeid else 2 + _APART.index(place.partition("::")[0])
+
+    items.sort(key=order)
 
 
 def pytest_itemcollected(item):
