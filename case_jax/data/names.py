@@ -1,13 +1,14 @@
-"""Video names: lists of them, and names with and without ActivityNet's prefix."""
+"""Video names: lists of them, names with and without ActivityNet's prefix, and both forms of accents."""
 
 import os
+import unicodedata
 from collections.abc import Container
 from pathlib import Path
 
 from case_jax.data.files import read_text
 from case_jax.errors import InputError
 
-__all__ = ["find_name", "read_names", "split_path"]
+__all__ = ["find_name", "find_spelling", "is_hidden", "read_names", "spellings", "split_path"]
 
 _PREFIX = "v_"
 _EXPECTED = "one video name a line"
@@ -17,6 +18,7 @@ def find_name(name: str, known: Container[str]) -> str | None:
     """The name under which a video is known: unchanged, with the prefix "v_", or without it.
 
     ActivityNet's annotations name videos by their YouTube ids; files of features often by "v_" and the id.
+    Accents may be composed in one name and decomposed in the other, see `spellings`.
 
     Args:
         name: a video's name.
@@ -29,10 +31,43 @@ def find_name(name: str, known: Container[str]) -> str | None:
         >>> find_name("abc", {"v_abc"}), find_name("v_abc", {"abc"}), find_name("abc", {"abcd"})
         ('v_abc', 'abc', None)
     """
-    for candidate in (name, _PREFIX + name, name.removeprefix(_PREFIX)):
-        if candidate in known:
-            return candidate
+    for spelling in spellings(name):
+        for candidate in (spelling, _PREFIX + spelling, spelling.removeprefix(_PREFIX)):
+            if candidate in known:
+                return candidate
     return None
+
+
+def find_spelling(name: str, known: Container[str]) -> str | None:
+    """The name in ``known`` that is the same text, whether accents are composed or decomposed; or None."""
+    return next((spelling for spelling in spellings(name) if spelling in known), None)
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    r"""A name as it is written, then with its accents composed (Unicode's NFC) and decomposed (NFD).
+
+    macOS decomposes the names of files. The same name typed into a list or into annotations is composed.
+
+    Example:
+        >>> [len(spelling) for spelling in spellings("caf\u00e9")], spellings("cafe")
+        ([4, 5], ('cafe',))
+    """
+    if name.isascii():
+        return (name,)
+    return tuple(dict.fromkeys((name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none that a person put there, by its name.
+
+    Such are names that begin with a dot, as the "._a.npy" that macOS writes beside "a.npy" in archives, and
+    the notes that file managers leave in folders.
+
+    Example:
+        >>> is_hidden("._a.npy"), is_hidden("Thumbs.db"), is_hidden("a.npy")
+        (True, True, False)
+    """
+    return name.startswith(".") or name.lower() in ("thumbs.db", "desktop.ini")
 
 
 def split_path(data_dir: str | os.PathLike, split: str) -> Path:

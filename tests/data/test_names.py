@@ -1,7 +1,11 @@
+import unicodedata
+
 import pytest
 
-from case_jax.data.names import find_name, read_names, split_path
+from case_jax.data.names import find_name, find_spelling, read_names, split_path
 from tests.helpers.refusals import assert_refused, bad
+
+DECOMPOSED = unicodedata.normalize("NFD", "café")  # as macOS writes the names of files
 
 
 @pytest.mark.parametrize(
@@ -13,10 +17,19 @@ from tests.helpers.refusals import assert_refused, bad
         ("v_abc", {"v_v_abc"}, "v_v_abc"),
         ("abc", {"abcd", "_abc"}, None),
         ("abc", set(), None),
+        ("café", {DECOMPOSED}, DECOMPOSED),
+        (DECOMPOSED, {"v_café"}, "v_café"),
+        (f"v_{DECOMPOSED}", {"café"}, "café"),
+        ("café", {"cafe"}, None),
     ],
 )
-def test_a_name_is_found_with_and_without_the_prefix(name, known, expected):
+def test_a_name_is_found_with_and_without_the_prefix_in_both_forms_of_accents(name, known, expected):
     assert find_name(name, known) == expected
+
+
+def test_a_spelling_keeps_the_prefix():
+    assert find_spelling("café", {DECOMPOSED, "v_café"}) == DECOMPOSED
+    assert find_spelling("café", {"v_café"}) is None
 
 
 def test_a_split_is_listed_beside_the_annotations(tmp_path):
