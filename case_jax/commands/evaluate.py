@@ -1,5 +1,8 @@
 """Scores detections: mAP, or average recall, of any prediction file in ActivityNet form.
 
+Where the ground truth has videos without any action, it tells false alarms per hour, too. Detections that the
+ground truth cannot judge, for their video or their class, are left out and counted.
+
 python -m experiments.evaluate --ground_truth=gt.json --predictions=p.json --subset=test --tiou=0.1:0.7:0.1
 
 Several files, such as the shards of `case-jax localize`, are merged: --predictions='p-*-of-00004.json'.
@@ -9,22 +12,23 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
+import numpy as np
 from absl import flags
 
 from case_jax.commands import cli
-from case_jax.data.annotations import AnnotatedVideo, read_ground_truth, read_intervals, subset_of
-from case_jax.data.dataset import Annotation, as_entries
+from case_jax.data.annotations import AnnotatedVideo, read_intervals
 from case_jax.data.info import THUMOS14
 from case_jax.data.names import find_name
 from case_jax.errors import InputError
+from case_jax.evaluation.false_alarms import FalseAlarms, false_alarms
 from case_jax.evaluation.matching import Segments, make_segments
 from case_jax.evaluation.mean_average_precision import DetectionMap
 from case_jax.evaluation.protocols import PROTOCOLS, map_by_protocol
 from case_jax.evaluation.recall import RecallCurve, average_recall
-from case_jax.localization.shards import find_files, merge_predictions
-from case_jax.report.tables import format_table, map_table, per_class_table
+from case_jax.evaluation.scored import Scored, read_scored
+from case_jax.localization.shards import find_files
+from case_jax.report.tables import alarm_table, format_table, map_table, per_class_table
 
 __all__ = ["define_flags", "main"]
 
@@ -73,26 +77,21 @@ def define_flags(given: flags.FlagValues) -> None:
         lower_bound=1,
         flag_values=given,
     )
+    flags.DEFINE_string(
+        "alarm_scores",
+        None,
+        'scores at which false alarms per hour of action-free videos are told, "first:last:step" or "a,b,c"; '
+        "default: those that find 10, 25, 50 and 75 % of the actions that are found at all",
+        flag_values=given,
+    )
+    flags.DEFINE_boolean(
+        "strict",
+        False,
+        "refuse predictions for videos or classes that the ground truth does not have, in place of leaving "
+        "them out",
+        flag_values=given,
+    )
     flags.DEFINE_boolean("json", False, "print one JSON object in place of tables", flag_values=given)
-
-
-class _Scored(NamedTuple):
-    """A subset of the ground truth, and the detections in its videos."""
-
-    database: Mapping[str, AnnotatedVideo]  # all subsets
-    truth: Mapping[str, Sequence[Annotation]]  # of the subset
-    detections: Mapping[str, Sequence[Mapping]]  # in videos of the subset
-    outside: int  # detections in videos of other subsets
-
-    @property
-    def instances(self) -> Segments:
-        """The annotated actions."""
-        return make_segments({video: as_entries(found) for video, found in self.truth.items()})
-
-    @property
-    def found(self) -> Segments:
-        """The detections."""
-        return make_segments(self.detections)
 
 
 def main(given: flags.FlagValues) -> None:
@@ -100,29 +99,34 @@ def main(given: flags.FlagValues) -> None:
     truth_path = cli.require(given, "ground_truth", "the path of a ground-truth file")
     named = cli.require(given, "predictions", "the path of a prediction file")
     thresholds = cli.tiou_from_flags(given)
-    _check_flags(given)
-    scored = _read(given, truth_path, named)
+    alarm_scores = _check_flags(given)
+    scored = read_scored(
+        truth_path, find_files(named), given.subset, proposals=given.metric == "ar", strict=given.strict
+    )
 
     began = time.perf_counter()
     if given.metric == "ar":
         recall = _recall(given, scored, thresholds, named)
-        as_json, table = _recall_as_json(recall), _recall_table(recall, given.subset)
-        how = "average recall as in ActivityNet's proposal task"
+        as_json, tables = _recall_as_json(recall), [_recall_table(recall, given.subset)]
+        how, unclear = "average recall as in ActivityNet's proposal task", "passed over"
     else:
-        result = _map(given, scored, thresholds, truth_path)
-        as_json = _as_json(result)
-        table = f"{per_class_table(result)}\n\n{map_table({given.subset: result})}"
-        how = PROTOCOLS[given.protocol].title
+        result, alarms = _map(given, scored, thresholds), _false_alarms(scored, alarm_scores, truth_path)
+        as_json = _as_json(result) | ({"false_alarms": _alarms_as_json(alarms)} if alarms else {})
+        tables = [per_class_table(result), map_table({given.subset: result})]
+        tables += [alarm_table(alarms)] if alarms else []
+        how, unclear = PROTOCOLS[given.protocol].title, PROTOCOLS[given.protocol].ambiguous
     seconds = time.perf_counter() - began
     if given.json:
-        print(json.dumps(as_json))
+        print(json.dumps(as_json | _notes_as_json(scored)))
         return
-    print(table)
-    print(f"\n{_population(given.subset, scored)}; {how}, computed in {seconds:.2f} s")
+    print("\n\n".join(tables))
+    print(f"\n{_population(scored)}; {how}, computed in {seconds:.2f} s")
+    for note in _notes(scored, unclear):
+        print(note)
 
 
-def _check_flags(given: flags.FlagValues) -> None:
-    """Rejects flags that are out of range or contradict each other."""
+def _check_flags(given: flags.FlagValues) -> tuple[float, ...] | None:
+    """Rejects flags that are out of range or contradict each other; returns those of --alarm_scores."""
     for name in ("seconds_per_snippet", "max_proposals"):
         value = getattr(given, name)
         if not math.isfinite(value):
@@ -133,35 +137,27 @@ def _check_flags(given: flags.FlagValues) -> None:
         )
     if given.protocol != "activitynet" and given.metric == "ar":
         raise InputError(f"--protocol: is {given.protocol}; expected activitynet with --metric=ar")
+    if given.alarm_scores is None:
+        return None
+    if given.metric == "ar":
+        raise InputError("--alarm_scores: is given; expected --metric=map, since proposals have no class")
+    scores = cli.parse_numbers("alarm_scores", given.alarm_scores)
+    if not all(map(math.isfinite, scores)):
+        raise InputError(f"--alarm_scores: is {given.alarm_scores!r}; expected finite numbers")
+    return scores
 
 
-def _read(given: flags.FlagValues, truth_path: str, named: str) -> _Scored:
-    database = read_ground_truth(truth_path)
-    truth = subset_of(database, given.subset, path=truth_path)
-    labels = {a.label for video in database.values() for a in video.annotations}
-    predictions = merge_predictions(find_files(named), database, labels, truth_path=truth_path)
-    detections = {video: entries for video, entries in predictions.items() if video in truth}
-    outside = sum(map(len, predictions.values())) - sum(map(len, detections.values()))
-    return _Scored(database, truth, detections, outside)
-
-
-def _map(
-    given: flags.FlagValues, scored: _Scored, thresholds: Sequence[float], truth_path: str
-) -> DetectionMap:
-    ambiguous = make_segments(_ambiguous(given.ambiguous, scored.database)) if given.ambiguous else None
-    try:
-        return map_by_protocol(
-            given.protocol,
-            scored.instances,
-            scored.found,
-            thresholds,
-            ambiguous=ambiguous,
-            seconds_per_snippet=given.seconds_per_snippet,
-        )
-    except ValueError:  # the subset has annotations, as `subset_of` has seen
-        raise InputError(
-            f"{truth_path}: subset {given.subset!r} has only 'Ambiguous' annotations; expected others"
-        ) from None
+def _map(given: flags.FlagValues, scored: Scored, thresholds: Sequence[float]) -> DetectionMap:
+    intervals = _ambiguous(given.ambiguous, scored.database) if given.ambiguous else {}
+    ambiguous = (scored.ambiguous, make_segments(intervals))
+    return map_by_protocol(
+        given.protocol,
+        scored.instances,
+        scored.found,
+        thresholds,
+        ambiguous=Segments(*map(np.concatenate, zip(*ambiguous))),
+        seconds_per_snippet=given.seconds_per_snippet,
+    )
 
 
 def _ambiguous(path: str, database: Mapping[str, AnnotatedVideo]) -> dict[str, list[dict]]:
@@ -173,12 +169,24 @@ def _ambiguous(path: str, database: Mapping[str, AnnotatedVideo]) -> dict[str, l
     return known
 
 
-def _recall(given: flags.FlagValues, scored: _Scored, thresholds: Sequence[float], named: str) -> RecallCurve:
-    found = scored.found
-    if not found.label.size:
+def _false_alarms(scored: Scored, scores: Sequence[float] | None, truth_path: str) -> FalseAlarms | None:
+    """False alarms in the videos without any action whose duration is known; None if there are none."""
+    hours = {name: seconds / 3600 for name, seconds in scored.action_free.items() if seconds}
+    if not hours:
+        if scores is not None:
+            raise InputError(
+                f"--alarm_scores: is given, and {truth_path} has no action-free video of subset "
+                f"{scored.subset!r} with a duration; expected some, with empty annotations"
+            )
+        return None
+    return false_alarms(scored.instances, scored.found, hours, scores=scores)
+
+
+def _recall(given: flags.FlagValues, scored: Scored, thresholds: Sequence[float], named: str) -> RecallCurve:
+    if not scored.num_scored:
         raise InputError(f"{named}: has no detection in subset {given.subset!r}; expected some")
     try:
-        return average_recall(scored.instances, found, thresholds, max_proposals=given.max_proposals)
+        return average_recall(scored.instances, scored.found, thresholds, max_proposals=given.max_proposals)
     except ValueError:
         raise InputError(
             f"--max_proposals: is {given.max_proposals:g}; expected more, so that videos keep a proposal"
@@ -193,16 +201,64 @@ def _recall_table(result: RecallCurve, subset: str) -> str:
     )
 
 
-def _population(subset: str, scored: _Scored) -> str:
+def _population(scored: Scored) -> str:
     """How many videos, instances, classes and detections there are."""
-    instances = sum(map(len, scored.truth.values()))
-    num_classes = len({a.label for annotations in scored.truth.values() for a in annotations})
-    detections = sum(map(len, scored.detections.values()))
-    outside = f" ({scored.outside:,} more in other subsets, not counted)" if scored.outside else ""
+    instances = [a.label for video in scored.truth.values() for a in video.annotations]
+    outside = f" ({scored.elsewhere:,} more in other subsets, not counted)" if scored.elsewhere else ""
     return (
-        f"{len(scored.truth)} videos of subset {subset!r} with {instances:,} instances of {num_classes} "
-        f"classes; {detections:,} detections in {len(scored.detections)} of these videos{outside}"
+        f"{len(scored.truth)} videos of subset {scored.subset!r} with {len(instances):,} instances of "
+        f"{len(set(instances))} classes; {scored.num_scored:,} detections in {len(scored.detections)} of "
+        f"these videos{outside}"
     )
+
+
+def _notes(scored: Scored, unclear: str) -> list[str]:
+    """What else there is, and what is left out; ``unclear`` says what is done about ambiguous intervals."""
+    notes = []
+    if unknown := _num_without_duration(scored):
+        notes.append(
+            f"{unknown:,} {_plural('video', unknown)} without any action {'has' if unknown == 1 else 'have'} "
+            "no duration in the ground truth: left out of false alarms per hour"
+        )
+    if ambiguous := scored.ambiguous.label.size:
+        notes.append(f"{ambiguous:,} ambiguous {_plural('interval', ambiguous)}, never a class: {unclear}")
+    of_kind = {
+        "in {} that the ground truth does not have": ("video", scored.left_out.videos),
+        "of {} that this subset never has": ("class", scored.left_out.classes),
+        "in {} without any action": ("video", scored.left_out.action_free),
+    }
+    for where, (kind, counts) in of_kind.items():
+        if counts:
+            total, names = sum(counts.values()), list(counts)
+            named = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            place = where.format(f"{len(names):,} {_plural(kind, len(names))}")
+            notes.append(f"left out: {total:,} {_plural('detection', total)} {place} ({named})")
+    return notes
+
+
+def _num_without_duration(scored: Scored) -> int:
+    """How many videos without any action do not count in the hours; recall asks nothing of such videos."""
+    return 0 if scored.proposals else sum(seconds is None for seconds in scored.action_free.values())
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}es" if noun.endswith("s") else f"{noun}s"
+
+
+def _notes_as_json(scored: Scored) -> dict:
+    """As `_notes`; only what there is."""
+    left_out = {kind: counts for kind, counts in scored.left_out._asdict().items() if counts}
+    found = {
+        "action_free_without_duration": _num_without_duration(scored),
+        "ambiguous_intervals": scored.ambiguous.label.size,
+        "left_out": left_out,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _alarms_as_json(alarms: FalseAlarms) -> dict:
+    arrays = {name: getattr(alarms, name).tolist() for name in ("score", "per_hour", "recall")}
+    return alarms._asdict() | arrays
 
 
 def _as_json(result: DetectionMap) -> dict:

@@ -4,12 +4,14 @@
                                                                               "segment": [start, end]}]}}}
 
 Files of other code have no "database" but one object per video; such files may leave out the subset.
+Annotations labelled "Ambiguous" are kept apart: they are never actions of a class.
 """
 
 import math
 import os
 from typing import Any, NamedTuple
 
+from case_jax.data.ambiguous import AMBIGUOUS, is_ambiguous
 from case_jax.data.dataset import Annotation
 from case_jax.data.files import MAX_SECONDS, as_number, as_segment, read_json, read_text
 from case_jax.errors import InputError
@@ -21,8 +23,19 @@ class AnnotatedVideo(NamedTuple):
     """One video of a ground-truth file."""
 
     subset: str  # "" if a file without "database" leaves it out
-    annotations: tuple[Annotation, ...]
+    annotations: tuple[Annotation, ...]  # the actions, without ambiguous intervals
     duration: float | None = None  # seconds
+    ambiguous: tuple[Annotation, ...] = ()  # intervals labelled "Ambiguous": neither action nor background
+    listed: bool = True  # whether the file has a list of annotations for the video, if only an empty one
+
+    @property
+    def action_free(self) -> bool:
+        """Whether the file says that the video shows no action at all.
+
+        An empty list of annotations says so; no list says nothing. A video whose only annotations are
+        ambiguous may show actions.
+        """
+        return self.listed and not self.annotations and not self.ambiguous
 
 
 def read_ground_truth(path: str | os.PathLike) -> dict[str, AnnotatedVideo]:
@@ -66,10 +79,13 @@ def _check_video(path: str | os.PathLike, name: str, entry: Any, flat: bool) -> 
     annotations = entry.get("annotations", [])
     if not isinstance(annotations, list):
         raise InputError(f"{where}: 'annotations' is not a list; expected a list of label and segment")
+    checked = [_check_annotation(f"{where}, annotation {i}", a) for i, a in enumerate(annotations)]
     return AnnotatedVideo(
         entry["subset"],
-        tuple(_check_annotation(f"{where}, annotation {i}", a) for i, a in enumerate(annotations)),
+        tuple(a for a in checked if not is_ambiguous(a.label)),
         _check_duration(where, entry.get("duration", entry.get("duration_second"))),
+        tuple(a for a in checked if is_ambiguous(a.label)),
+        listed="annotations" in entry,
     )
 
 
@@ -93,7 +109,7 @@ def _check_annotation(where: str, entry: Any) -> Annotation:
         raise InputError(
             f'{where}: is {entry!r}; expected {{"label": text, "segment": [start, end]}} in seconds'
         ) from None
-    if not isinstance(label, str):
+    if not isinstance(label, str) or not label.strip():
         raise InputError(f"{where}: label is {label!r}; expected text")
     if not (math.isfinite(start) and math.isfinite(end)):
         raise InputError(f"{where}: segment [{start}, {end}] is not finite; expected seconds")
@@ -125,11 +141,13 @@ def subset_of(
         known = ", ".join(sorted({repr(v.subset) for v in ground_truth.values()})) or "none"
         raise InputError(f"{path}: has no video of subset {subset!r}; expected one of its subsets: {known}")
     if not any(chosen.values()):
+        if any(v.ambiguous for v in ground_truth.values() if v.subset == subset):
+            raise InputError(f"{path}: subset {subset!r} has only {AMBIGUOUS!r} annotations; expected others")
         raise InputError(f"{path}: no video of subset {subset!r} has an annotation; expected some")
     return chosen
 
 
-def read_intervals(path: str | os.PathLike, label: str = "Ambiguous") -> dict[str, list[dict]]:
+def read_intervals(path: str | os.PathLike, label: str = AMBIGUOUS) -> dict[str, list[dict]]:
     """Reads intervals as THUMOS14 writes its ambiguous ones: "video start end" in seconds, one a line.
 
     Args:

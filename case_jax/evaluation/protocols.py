@@ -3,7 +3,7 @@
 | | activitynet (`detection_map`) | thumos14 | wtalc |
 | --- | --- | --- | --- |
 | used by | ActivityNet's evaluator | the official evaluator | W-TALC and its successors |
-| "Ambiguous" intervals | are a class, if annotated | excuse false positives | delete touching detections |
+| "Ambiguous" intervals | do not matter | excuse false positives | delete touching detections |
 | a match needs | tIoU >= threshold | tIoU > threshold | tIoU >= threshold |
 | tIoU is in | seconds | seconds | whole snippets |
 | AP uses | non-increasing precision | precision at instances | precision at instances |
@@ -11,8 +11,10 @@
 In these three, detections choose their instance by falling score. The loop in THUMOS14's own Matlab kit works
 the other way round: instances choose their best detection, however unsure it is, and surer detections become
 false positives. The protocol "thumos14_kit" does that. It makes no difference where suppression leaves one
-detection per action, and a large one where it leaves many. In all protocols, ties are resolved as in
-`case_jax.evaluation.matching`.
+detection per action, and a large one where it leaves many.
+
+In all protocols, ties are resolved as in `case_jax.evaluation.matching`, "Ambiguous" is never a class, and in
+a video without any action every detection is a false positive of its class.
 """
 
 import functools
@@ -21,13 +23,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from case_jax.data.ambiguous import AMBIGUOUS, is_ambiguous
 from case_jax.data.info import THUMOS14
 from case_jax.evaluation.matching import Segments, class_slices, match, overlapping_pairs, rank
 from case_jax.evaluation.mean_average_precision import DetectionMap, average_precision, detection_map
 
 __all__ = ["AMBIGUOUS", "PROTOCOLS", "Given", "Protocol", "map_by_protocol", "thumos14_map", "wtalc_map"]
-
-AMBIGUOUS = "Ambiguous"  # THUMOS14's label of intervals that are neither action nor background
 
 
 def map_by_protocol(
@@ -47,7 +48,7 @@ def map_by_protocol(
         detections: detections with scores, in seconds and in any order.
         tiou_thresholds: (Q,) thresholds in (0, 1].
         ambiguous: ambiguous intervals besides the ground truth that is labelled "Ambiguous", in seconds; the
-            protocol "activitynet" ignores them.
+            protocol "activitynet" ignores both.
         seconds_per_snippet: the grid of "wtalc"; other protocols ignore it.
 
     Returns:
@@ -163,15 +164,23 @@ def _prepare(
     ground_truth: Segments, ambiguous: Segments | None, tiou_thresholds: Sequence[float]
 ) -> tuple[Segments, Segments, np.ndarray]:
     """Instances, all ambiguous intervals, and thresholds."""
-    is_ambiguous = ground_truth.label == AMBIGUOUS
-    truth = Segments(*(column[~is_ambiguous] for column in ground_truth))
+    truth, intervals = _apart(ground_truth)
     thresholds = np.asarray(tiou_thresholds, np.float64)
     if not truth.label.size or not thresholds.size:
         raise ValueError("detection mAP needs at least one ground truth and one tIoU threshold")
-    intervals = Segments(*(column[is_ambiguous] for column in ground_truth))
     if ambiguous is not None:
         intervals = Segments(*(np.concatenate(columns) for columns in zip(intervals, ambiguous)))
     return truth, intervals, thresholds
+
+
+def _apart(ground_truth: Segments) -> tuple[Segments, Segments]:
+    """Instances of classes, and the intervals that are labelled as ambiguous."""
+    labels, of_segment = np.unique(ground_truth.label, return_inverse=True)
+    unclear = np.array([is_ambiguous(label) for label in labels.tolist()], bool)[of_segment]
+    return (
+        Segments(*(column[~unclear] for column in ground_truth)),
+        Segments(*(column[unclear] for column in ground_truth)),
+    )
 
 
 def _touches(detections: Segments, intervals: Segments) -> np.ndarray:
@@ -256,6 +265,11 @@ class Protocol(NamedTuple):
 
     title: str  # under a table of results
     score: Callable[[Given], DetectionMap]
+    ambiguous: str  # what it does about ambiguous intervals
+
+
+def _activitynet(given: Given) -> DetectionMap:
+    return detection_map(_apart(given.ground_truth)[0], given.detections, given.tiou_thresholds)
 
 
 def _thumos14(given: Given, *, instances_choose: bool = False) -> DetectionMap:
@@ -266,13 +280,18 @@ def _wtalc(given: Given) -> DetectionMap:
     return wtalc_map(*given[:3], ambiguous=given.ambiguous, seconds_per_snippet=given.seconds_per_snippet)
 
 
+_EXCUSED = "false positives that overlap one do not count"
+
 # The one list of protocols: name -> what it is and how it scores.
 PROTOCOLS = {
-    "activitynet": Protocol("ActivityNet protocol", lambda given: detection_map(*given[:3])),
-    "thumos14": Protocol("THUMOS14's official protocol", _thumos14),
+    "activitynet": Protocol(
+        "ActivityNet protocol", _activitynet, "detections there count as they do without the interval"
+    ),
+    "thumos14": Protocol("THUMOS14's official protocol", _thumos14, _EXCUSED),
     "thumos14_kit": Protocol(
         "THUMOS14's official protocol, matched as its Matlab kit does",
         functools.partial(_thumos14, instances_choose=True),
+        _EXCUSED,
     ),
-    "wtalc": Protocol("W-TALC's protocol", _wtalc),
+    "wtalc": Protocol("W-TALC's protocol", _wtalc, "detections that touch one are deleted"),
 }

@@ -93,11 +93,12 @@ def write_predictions(path: str | os.PathLike, predictions: Mapping) -> None:
     write_text_atomically(path, json.dumps(predictions, allow_nan=False))
 
 
-def read_predictions(path: str | os.PathLike) -> dict[str, list[dict]]:
+def read_predictions(path: str | os.PathLike, *, labelled: bool = True) -> dict[str, list[dict]]:
     """Reads and checks an ActivityNet prediction file.
 
     Args:
         path: a JSON file with {"results": {video: [{"label", "score", "segment"}, ...]}}.
+        labelled: whether every entry needs a label. Proposals need none; without one, theirs is "".
 
     Returns:
         video name -> list of {"label": str, "score": float, "segment": (start, end)}, in file order; segments
@@ -114,7 +115,7 @@ def read_predictions(path: str | os.PathLike) -> dict[str, list[dict]]:
             f"{path}: has no 'results' object; expected the ActivityNet prediction format "
             '{"results": {video: [{"label", "score", "segment": [start, end]}]}}'
         )
-    return {name: check_entries(path, name, entries) for name, entries in results.items()}
+    return {name: check_entries(path, name, entries, labelled=labelled) for name, entries in results.items()}
 
 
 def from_activitynet(
@@ -144,13 +145,14 @@ def from_activitynet(
     }
 
 
-def check_entries(path: str | os.PathLike, video: str, entries: Any) -> list[dict]:
+def check_entries(path: str | os.PathLike, video: str, entries: Any, *, labelled: bool = True) -> list[dict]:
     """Checks what a file holds as the detections of one video.
 
     Args:
         path: the file that messages name.
         video: name of the video.
         entries: any JSON value.
+        labelled: whether every entry needs a label; without one, it is "".
 
     Returns:
         The list of detections, as `read_predictions` has it for a video.
@@ -164,15 +166,15 @@ def check_entries(path: str | os.PathLike, video: str, entries: Any) -> list[dic
     for position, entry in enumerate(entries):
         where = f"{path}: video {video!r}, detection {position}"
         try:
-            label = entry["label"]
+            label = entry["label"] if labelled else entry.get("label", "")
             score = as_number(entry["score"])
             start, end = as_segment(entry["segment"])
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
+            named = '"label": text, ' if labelled else ""
             raise InputError(
-                f'{where}: is {_shorten(entry)}; expected {{"label": text, "score": number, '
-                '"segment": [start, end]}'
+                f'{where}: is {_shorten(entry)}; expected {{{named}"score": number, "segment": [start, end]}}'
             ) from None
-        if not isinstance(label, str):
+        if not isinstance(label, str) or (labelled and not label.strip()):
             raise InputError(f"{where}: label is {_shorten(label)}; expected text")
         if not all(map(math.isfinite, (score, start, end))):
             raise InputError(

@@ -5,12 +5,13 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from case_jax.data.names import find_name
 from case_jax.errors import InputError
 from case_jax.localization.detections import read_predictions
 
-__all__ = ["find_files", "merge_predictions", "shard_path"]
+__all__ = ["Merged", "find_files", "merge_predictions", "shard_path"]
 
 
 def shard_path(path: str | os.PathLike, index: int, count: int) -> Path:
@@ -81,43 +82,64 @@ def _check_shards(files: Mapping[str, str]) -> None:
             )
 
 
+class Merged(NamedTuple):
+    """The predictions of several files."""
+
+    predictions: dict[str, list[dict]]  # under the ground truth's names of videos
+    other_videos: dict[str, int]  # videos that the ground truth does not have -> how many detections they had
+
+
 def merge_predictions(
-    paths: Sequence[str], videos: Collection[str], labels: Collection[str], *, truth_path: str
-) -> dict[str, list[dict]]:
-    """The checked predictions of several files, under the ground truth's names of videos.
+    paths: Sequence[str],
+    videos: Collection[str],
+    labels: Collection[str],
+    *,
+    truth_path: str,
+    strict: bool = False,
+    labelled: bool = True,
+) -> Merged:
+    """The checked predictions of several files.
 
     Args:
         paths: prediction files in ActivityNet form.
         videos: names that the ground truth knows; predictions may add or leave out the prefix "v_".
         labels: labels that the ground truth knows.
         truth_path: the ground truth's file, for messages.
+        strict: whether to refuse videos and labels that the ground truth does not know. Otherwise such videos
+            are counted, and such labels are kept.
+        labelled: whether every detection needs a label. Proposals need none; without one, theirs is "".
 
     Returns:
-        video -> entries, as `case_jax.localization.detections.read_predictions`.
+        `Merged`; entries are as `case_jax.localization.detections.read_predictions` has them.
 
     Raises:
-        InputError: if a file cannot be read, or holds an unknown video or label, or a video is there twice.
+        InputError: if a file cannot be read, a video is there twice, or ``strict`` refuses one.
     """
-    predictions: dict[str, list[dict]] = {}
+    merged = Merged({}, {})
     where: dict[str, str] = {}
     for path in paths:
-        for name, entries in read_predictions(path).items():
+        for name, entries in read_predictions(path, labelled=labelled).items():
             video = find_name(name, videos)
             if video is None:
-                raise InputError(f"{path}: has video {name!r}; expected videos of {truth_path}")
+                if strict:
+                    raise InputError(f"{path}: has video {name!r}; expected videos of {truth_path}")
+                merged.other_videos[name] = merged.other_videos.get(name, 0) + len(entries)
+                continue
             if where.setdefault(video, path) != path:
                 raise InputError(
                     f"{path}: has video {name!r}, as {where[video]} has; expected each video in one file"
                 )
-            if video in predictions:
+            if video in merged.predictions:
                 raise InputError(
                     f"{path}: has video {video!r} with and without the prefix v_; expected it once"
                 )
-            for entry in entries:
-                if entry["label"] not in labels:
+            if strict:
+                known = labels if labelled else {*labels, ""}
+                strange = next((e["label"] for e in entries if e["label"] not in known), None)
+                if strange is not None:
                     raise InputError(
-                        f"{path}: video {name!r} has label {entry['label']!r}; expected one of the "
+                        f"{path}: video {name!r} has label {strange!r}; expected one of the "
                         f"{len(labels)} labels of {truth_path}"
                     )
-            predictions[video] = entries
-    return predictions
+            merged.predictions[video] = entries
+    return merged

@@ -4,9 +4,19 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from case_jax.evaluation.false_alarms import FalseAlarms
 from case_jax.evaluation.mean_average_precision import DetectionMap, average_over
 
-__all__ = ["format_table", "map_rows", "map_table", "per_class_rows", "per_class_table", "seeds_table"]
+__all__ = [
+    "alarm_rows",
+    "alarm_table",
+    "format_table",
+    "map_rows",
+    "map_table",
+    "per_class_rows",
+    "per_class_table",
+    "seeds_table",
+]
 
 _RANGES = ((0.1, 0.5), (0.3, 0.7), (0.1, 0.7))
 
@@ -96,6 +106,22 @@ def _ranges(result: DetectionMap) -> list[tuple[float, float]]:
 
 def _percent(values: Iterable[float]) -> list[str]:
     return [f"{100 * value:.2f}" for value in values]
+
+
+def alarm_rows(alarms: FalseAlarms) -> list[list[str]]:
+    """False alarms per hour at each score, and the share of the actions found there: a header and S rows."""
+    rows = [["from score", "false alarms per hour", f"actions found (%) at tIoU {alarms.tiou:g}"]]
+    for score, per_hour, recall in zip(alarms.score, alarms.per_hour, alarms.recall):
+        rows.append([f"{score:.4f}", f"{per_hour:.1f}", f"{100 * recall:.1f}"])
+    return rows
+
+
+def alarm_table(alarms: FalseAlarms) -> str:
+    """`alarm_rows` as aligned text, with a line that says in which videos alarms were counted."""
+    said = f"false alarms in {alarms.num_videos:,} videos without any action, {alarms.hours:.2f} hours:"
+    if not alarms.score.size:
+        return f"{said} none, as nothing was detected in any video"
+    return f"{said}\n{format_table(alarm_rows(alarms))}"
 
 
 def per_class_table(result: DetectionMap) -> str:

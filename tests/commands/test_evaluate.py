@@ -144,6 +144,114 @@ def test_real_detections_on_thumos14(shared_data):
     assert len(result["per_class"]) == 20
 
 
+# Beyond what the ground truth has
+
+
+def detection(label, score=0.5, segment=(20, 30)):
+    return {"label": label, "score": score, "segment": segment}
+
+
+def test_what_the_ground_truth_cannot_judge_is_left_out_and_counted(files, tmp_path):
+    more = {
+        "v": [*FOUND["results"]["v"], detection("Fly", 1.0), detection("Swim", 1.0), detection("Fly", 1.0)],
+        "x": [detection("Jump")],
+    }
+    plain, lenient = files(), {"results": {**FOUND["results"], **more}}
+    expected = succeed_here("evaluate", *plain, "--json")
+    tables = succeed_here("evaluate", *plain).split("\n\n")
+    flags = files(found=lenient)
+    result = json.loads(succeed_here("evaluate", *flags, "--json"))
+    assert result.pop("left_out") == {"videos": {"x": 1}, "classes": {"Fly": 2, "Swim": 1}}
+    assert result == json.loads(expected)
+    *same, population = succeed_here("evaluate", *flags).split("\n\n")
+    assert same == tables[:-1]
+    first, *notes = population.splitlines()
+    assert first.split(", computed")[0] == tables[-1].split(", computed")[0]  # it counts what is scored
+    assert notes == [
+        "left out: 1 detection in 1 video that the ground truth does not have (x)",
+        "left out: 3 detections of 2 classes that this subset never has (Fly, Swim)",
+    ]
+    refused = refuse_here("evaluate", *flags, "--strict")
+    assert_parts(refused, tmp_path / "p.json", "'v' … 'Fly'", "2 labels of")
+
+
+def test_proposals_need_no_label(files, tmp_path):
+    bare = {
+        video: [{"score": e["score"], "segment": e["segment"]} for e in entries]
+        for video, entries in FOUND["results"].items()
+    }
+    flags = ["--metric=ar", "--tiou=0.4,0.9", "--max_proposals=2", "--json"]
+    expected = succeed_here("evaluate", *files(), *flags)
+    ours = files(found={"results": bare})
+    assert succeed_here("evaluate", *ours, *flags) == expected
+    assert_parts(refuse_here("evaluate", *ours), tmp_path / "p.json", "'v', detection 0 … 0.9", '"label"')
+
+
+@pytest.mark.parametrize(
+    "flags, counts, said",
+    [
+        (["--protocol=activitynet"], False, "detections there count as they do without the interval"),
+        (["--protocol=thumos14"], True, "false positives that overlap one do not count"),
+        (["--protocol=wtalc"], True, "detections that touch one are deleted"),
+        (["--metric=ar"], False, "passed over"),
+    ],
+)
+def test_ambiguous_intervals_of_the_ground_truth_are_no_class(flags, counts, said, files, tmp_path):
+    """They count as those of --ambiguous do where that may be given, and not at all otherwise."""
+    (tmp_path / "a.txt").write_text("v 45 46\n")
+    given_apart = [f"--ambiguous={tmp_path}/a.txt"] if counts else []
+    expected = succeed_here("evaluate", *files(), *flags, *given_apart).split("\n\n")
+    vague = json.loads(json.dumps(TRUTH))
+    vague["database"]["v"]["annotations"].append({"label": "Ambiguous", "segment": [45, 46]})
+    ours = files(truth=vague)
+    *tables, population = succeed_here("evaluate", *ours, *flags).split("\n\n")
+    assert tables == expected[:-1]
+    first, note = population.splitlines()
+    assert first.split(", computed")[0] == expected[-1].split(", computed")[0]
+    assert note == f"1 ambiguous interval, never a class: {said}"
+    assert json.loads(succeed_here("evaluate", *ours, *flags, "--json"))["ambiguous_intervals"] == 1
+
+
+@pytest.fixture
+def with_still(files):
+    """Two videos without any action beside those above, one of half an hour, one of unknown duration."""
+    still = {"subset": "test", "annotations": []}
+    truth = {**TRUTH["database"], "still": {**still, "duration": 1800}, "calm": still}
+    alarms = [detection("Run", 0.95), detection("Jump", 0.75)]
+    results = {**FOUND["results"], "still": alarms, "calm": [detection("Fly", 0.9)]}
+    return files(truth={"database": truth}, found={"results": results})
+
+
+def test_false_alarms_in_videos_without_any_action(with_still):
+    flags = [*with_still, "--tiou=0.3,0.5"]
+    result = json.loads(succeed_here("evaluate", *flags, "--json"))
+    assert result["per_class"] == {"Jump": [1.0, 0.0], "Run": [1 / 3, 1 / 3]}  # one more surer false positive
+    # Only Run's second detection finds an action at tIoU 0.5, so its score is the only one.
+    assert result["false_alarms"] == {
+        "score": [0.7], "per_hour": [4.0], "recall": [0.5], "num_videos": 1, "hours": 0.5, "tiou": 0.5,
+    }  # fmt: skip
+    assert result["action_free_without_duration"] == 1
+    chosen = json.loads(succeed_here("evaluate", *flags, "--json", "--alarm_scores=0.96,0.95,0.1"))
+    assert chosen["false_alarms"]["per_hour"] == [0.0, 2.0, 4.0]
+    assert chosen["false_alarms"]["recall"] == [0.0, 0.0, 0.5]
+    _, _, table, population = succeed_here("evaluate", *flags).split("\n\n")
+    assert table.splitlines()[-1].split() == ["0.7000", "4.0", "50.0"]
+    assert population.splitlines()[1] == (
+        "1 video without any action has no duration in the ground truth: left out of false alarms per hour"
+    )
+
+
+def test_recall_asks_nothing_of_videos_without_any_action(with_still, files):
+    flags = ["--metric=ar", "--tiou=0.4,0.9"]
+    population = succeed_here("evaluate", *with_still, *flags).split("\n\n")[1]
+    assert population.splitlines()[1:] == [
+        "left out: 3 detections in 2 videos without any action (still, calm)"
+    ]
+    with_them = json.loads(succeed_here("evaluate", *with_still, *flags, "--json"))
+    assert with_them.pop("left_out") == {"action_free": {"still": 2, "calm": 1}}
+    assert with_them == json.loads(succeed_here("evaluate", *files(), *flags, "--json"))
+
+
 @pytest.mark.slow
 def test_a_million_detections(tmp_path):
     """In each video the surest detection finds the action, and 9,999 others follow all of those."""
@@ -184,6 +292,10 @@ def test_jax_is_never_imported(files):
         (["--protocol=wtalc", "--ambiguous=none.txt"], "none.txt", "no such file", "video name"),
         (["--protocol=thumos14", "--ambiguous={folder}/x.txt"], "{folder}/x.txt", "no video", "videos"),
         (["--protocol=thumos14", "--subset=vague"], "{folder}/gt.json", "'vague' … 'Ambiguous'", "others"),
+        (["--alarm_scores=0.5"], "--alarm_scores", "no action-free video … 'test' … duration", "empty"),
+        (["--alarm_scores=nan"], "--alarm_scores", "'nan'", "finite"),
+        (["--alarm_scores=high"], "--alarm_scores", "'high'", "a,b,c"),
+        (["--alarm_scores=1", "--metric=ar"], "--alarm_scores", "given", "--metric=map"),
         (["--tiou=1.5"], "--tiou", "'1.5'", "above 0 and up to 1"),
         (["--tiou=nan"], "--tiou", "'nan'", "above 0 and up to 1"),
         (["--subset=val"], "{folder}/gt.json", "'val'", "'test'"),

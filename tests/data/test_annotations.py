@@ -31,7 +31,7 @@ def test_fields_and_order_of_the_file(tmp_path):
     truth = read_ground_truth(path)
     assert list(truth.items()) == [
         ("w", AnnotatedVideo("test", (Annotation("b", 1.5, 2.0), Annotation("a", 0.0, 0.0)), 9.0)),
-        ("v", AnnotatedVideo("train", ())),
+        ("v", AnnotatedVideo("train", (), listed=False)),
     ]
     assert subset_of(truth, "test", path=path) == {"w": truth["w"].annotations}
 
@@ -94,6 +94,7 @@ GOOD = {"label": "Jump", "segment": [1, 2]}
         bad("text", "x", "'x'", '"label" … "segment"'),
         bad("a number", 5, "5", '"label" … "segment"'),
         bad("label is a number", GOOD | {"label": 4}, "label is 4", "text"),
+        bad("label is empty", GOOD | {"label": " "}, "label is ' '", "text"),
         bad("segment of one", GOOD | {"segment": [1]}, "[1]", "[start, end]"),
         bad("segment of three", GOOD | {"segment": [1, 2, 3]}, "[1, 2, 3]", "[start, end]"),
         bad("segment is a number", GOOD | {"segment": 3}, "3", "[start, end]"),
@@ -149,6 +150,32 @@ def test_annotations_that_are_read(content, expected, tmp_path):
     assert list(read_ground_truth(tmp_path / "gt.json")["v"].annotations) == expected
 
 
+def test_ambiguous_intervals_are_never_actions(tmp_path):
+    labels = ["Jump", "Ambiguous", "ambiguous ", "Ambiguously"]
+    content = video(annotations=[{"label": label, "segment": [1, 2]} for label in labels])
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    read = read_ground_truth(tmp_path / "gt.json")["v"]
+    assert [a.label for a in read.annotations] == ["Jump", "Ambiguously"]
+    assert [a.label for a in read.ambiguous] == ["Ambiguous", "ambiguous "]
+    wrong = video(annotations=[{"label": "Ambiguous", "segment": [2, 1]}])  # checked as any other
+    (tmp_path / "gt.json").write_text(json.dumps(wrong))
+    assert_refused(read_ground_truth, tmp_path / "gt.json", "annotation 0 … ends before", "start <= end")
+
+
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        bad("an empty list", video(annotations=[]), True),
+        bad("no list at all", without("annotations"), False),
+        bad("an action", video(), False),
+        bad("only an ambiguous interval", video(label="Ambiguous"), False),
+    ],
+)
+def test_only_an_empty_list_says_that_a_video_shows_no_action(content, expected, tmp_path):
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    assert read_ground_truth(tmp_path / "gt.json")["v"].action_free == expected
+
+
 def test_an_empty_database_has_no_video(tmp_path):
     (tmp_path / "gt.json").write_text('{"database": {}}')
     assert read_ground_truth(tmp_path / "gt.json") == {}
@@ -187,6 +214,7 @@ ONE = (Annotation("a", 0.0, 1.0),)
             "'test'",
             "some",
         ),
+        bad("only ambiguous", {"v": AnnotatedVideo("test", (), ambiguous=ONE)}, "'Ambiguous'", "others"),
     ],
 )
 def test_an_empty_subset_is_named(truth, wrong, expected):

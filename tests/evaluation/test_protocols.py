@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from case_jax.data.annotations import read_intervals
 from case_jax.evaluation.matching import make_segments
 from case_jax.evaluation.mean_average_precision import detection_map
-from case_jax.evaluation.protocols import map_by_protocol, thumos14_map, wtalc_map
+from case_jax.evaluation.protocols import PROTOCOLS, map_by_protocol, thumos14_map, wtalc_map
 from tests.helpers.segments import CROWD, FOUND, TRUTH, as_segments, ranked, slow_tiou, take
 
 TIOU = [0.1, 0.5, 0.75]
@@ -110,6 +110,27 @@ def test_thumos14_excuses_false_positives_in_ambiguous_intervals(where, average)
     assert thumos14_map(segments(("a", 0, 10)), found, [0.5], ambiguous=given_apart).average == average
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("label", ["Ambiguous", "ambiguous"])
+def test_ambiguous_is_never_a_class(protocol, label):
+    truth, found = segments(("a", 0, 10), (label, 50, 60)), segments(("a", 0, 10, 0.9), (label, 50, 60, 0.8))
+    result = map_by_protocol(protocol, truth, found, [0.5])
+    assert (result.classes, result.average) == (("a",), 1.0)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_detections_in_videos_without_any_action_are_wrong(protocol):
+    """The video w has none; a surer detection there halves the precision at which the action is found."""
+    truth = segments(("a", 0, 10))
+    found = make_segments(
+        {
+            "w": [{"label": "a", "segment": (0, 10), "score": 0.9}],
+            "v": [{"label": "a", "segment": (0, 10), "score": 0.8}],
+        }
+    )
+    assert map_by_protocol(protocol, truth, found, [0.5]).average == 0.5
+
+
 def test_in_the_matlab_kit_instances_choose():
     truth = segments(("a", 0, 10))
     found = segments(("a", 0, 6, 0.9), ("a", 0, 10, 0.8))
@@ -147,7 +168,7 @@ def test_an_unknown_protocol_and_empty_inputs_are_errors():
         ValueError, match="protocol must be one of activitynet, thumos14, thumos14_kit, wtalc"
     ):
         map_by_protocol("voc", some, some, [0.5])
-    for protocol in ("thumos14", "thumos14_kit", "wtalc"):
+    for protocol in PROTOCOLS:
         with pytest.raises(ValueError, match="needs at least one ground truth"):
             map_by_protocol(protocol, segments(("Ambiguous", 0, 1)), some, [0.5])
         assert map_by_protocol(protocol, some, none, [0.5]).average == 0

@@ -202,7 +202,8 @@ def test_any_real_numbers_are_read_as_they_are(examples, tmp_path):
 NAME = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8)
 TIME = st.floats(-1e12, 1e12)
 SEGMENT = st.tuples(TIME, TIME).map(lambda times: tuple(sorted(times)))
-ENTRY = st.fixed_dictionaries({"label": NAME, "segment": SEGMENT})
+LABEL = NAME.filter(str.strip)
+ENTRY = st.fixed_dictionaries({"label": LABEL, "segment": SEGMENT})
 
 
 @pytest.mark.parametrize("examples", BUDGETS)
@@ -236,7 +237,7 @@ def test_annotations_are_read_as_they_are(examples, tmp_path):
 @pytest.mark.parametrize("examples", BUDGETS)
 def test_predictions_are_read_as_they_are(examples, tmp_path):
     entry = st.fixed_dictionaries(
-        {"label": NAME, "score": st.floats(allow_nan=False, allow_infinity=False), "segment": SEGMENT}
+        {"label": LABEL, "score": st.floats(allow_nan=False, allow_infinity=False), "segment": SEGMENT}
     )
 
     def check(results):

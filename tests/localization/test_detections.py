@@ -1,3 +1,4 @@
+import functools
 import json
 
 import numpy as np
@@ -100,6 +101,7 @@ FORM = '"label" … "score" … "segment"'
         bad("segment is text", GOOD | {"segment": "1-2"}, '"segment": "1-2"', FORM),
         bad("segment of 1,000", GOOD | {"segment": list(range(1000))}, '"segment": [0, 1, 2 … ...', FORM),
         bad("label is a number", GOOD | {"label": 3}, "label is 3", "text"),
+        bad("label is empty", GOOD | {"label": " "}, 'label is " "', "text"),
         bad("label is null", GOOD | {"label": None}, "label is null", "text"),
         bad("score NaN", GOOD | {"score": float("nan")}, "finite … (nan, 1.0, 2.0)", "numbers"),
         bad("score infinite", GOOD | {"score": float("inf")}, "finite … (inf, 1.0, 2.0)", "numbers"),
@@ -114,6 +116,24 @@ def test_detections_that_cannot_be_used(tmp_path, entry, wrong, expected):
     path = tmp_path / "result.json"
     path.write_text(json.dumps({"results": {"u": [GOOD], "v": [GOOD, entry]}}))
     assert_refused(read_predictions, path, f"video 'v', detection 1: … {wrong}", expected)
+
+
+@pytest.mark.parametrize(
+    "entry, wrong, expected",
+    [
+        bad("no score", {"segment": [1, 2]}, '{"segment": [1, 2]}', '{"score" … "segment"'),
+        bad("a number", 7, "7", '{"score" … "segment"'),
+        bad("label is null", GOOD | {"label": None}, "label is null", "text"),
+    ],
+)
+def test_proposals_may_lack_a_label_but_nothing_else(tmp_path, entry, wrong, expected):
+    path = tmp_path / "result.json"
+    bare = {"score": 0.5, "segment": [1, 2]}
+    path.write_text(json.dumps({"results": {"v": [bare, GOOD]}}))
+    read = functools.partial(read_predictions, labelled=False)
+    assert [e["label"] for e in read(path)["v"]] == ["", "Jump"]
+    path.write_text(json.dumps({"results": {"v": [bare, entry]}}))
+    assert_refused(read, path, f"video 'v', detection 1: … {wrong}", expected)
 
 
 @pytest.mark.parametrize(

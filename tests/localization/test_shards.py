@@ -88,18 +88,33 @@ VIDEOS, LABELS = ("v", "w"), ("Jump", "Run")
 def merge(tmp_path):
     """Merges files with the given results; the first is 0.json, and so on."""
 
-    def merge(*parts):
+    def merge(*parts, strict=True, labelled=True):
         paths = [str(tmp_path / f"{i}.json") for i in range(len(parts))]
         for path, results in zip(paths, parts):
             with open(path, "w") as file:
                 json.dump({"results": results}, file)
-        return merge_predictions(paths, VIDEOS, LABELS, truth_path="gt.json")
+        return merge_predictions(
+            paths, VIDEOS, LABELS, truth_path="gt.json", strict=strict, labelled=labelled
+        )
 
     return merge
 
 
 def test_files_are_merged_under_the_names_of_the_ground_truth(merge):
-    assert merge({"v_v": [JUMP]}, {}, {"w": []}) == {"v": [JUMP], "w": []}
+    assert merge({"v_v": [JUMP]}, {}, {"w": []}) == ({"v": [JUMP], "w": []}, {})
+
+
+def test_what_the_ground_truth_does_not_have_is_counted_or_kept(merge):
+    fly = {**JUMP, "label": "Fly"}
+    merged = merge({"v": [JUMP, fly], "u": [JUMP]}, {"u": [fly, fly], "x": []}, strict=False)
+    assert merged == ({"v": [JUMP, fly]}, {"u": 3, "x": 0})
+
+
+def test_proposals_need_no_label(merge):
+    bare = {name: value for name, value in JUMP.items() if name != "label"}
+    for strict in (False, True):
+        merged = merge({"v": [bare, JUMP]}, strict=strict, labelled=False)
+        assert merged.predictions == {"v": [{**JUMP, "label": ""}, JUMP]}
 
 
 @pytest.mark.parametrize(
