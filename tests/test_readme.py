@@ -17,6 +17,7 @@ from case_jax.data.thumos import write_dataset
 from tests.conftest import ROOT
 from tests.helpers.commands import run_here
 from tests.helpers.videos import write_video
+from tests.helpers.wtalc import write_wtalc
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
@@ -47,7 +48,7 @@ WRITTEN = {
         "found.csv",
         "found.html",
     ),
-    "data.md": ("V/report.html",),
+    "data.md": ("V/report.html", "T/gt.json"),
     "computing.md": ("S/seed_2/report.html", "M/report.html"),
     "paper.md": ("A/table_3.md", "ablations/table_6.md"),
     "plus.md": ("P/report.html", "B/study_plus.md"),
@@ -56,7 +57,7 @@ WRITTEN = {
 COMMAND_OF = {module: name for name, module in commands.COMMANDS.items()} | {"activitynet": "train"}
 # Files and folders that the commands write, or read because another command wrote them.
 MOVED = (
-    r"D|F|W|S|M|A|N|V|C|P|B|R|runs/\w+|own|found\.\w+|subtitles|part\.json|best_model\.pkl|cls_gt\.npy|"
+    r"D|F|W|S|M|A|N|V|C|P|B|R|T|wtalc|runs/\w+|own|found\.\w+|subtitles|part\.json|best_model\.pkl|cls_gt\.npy|"
     r"ambiguous_test\.txt|videos|labels\.csv|new\.mp4"
 )
 
@@ -122,6 +123,8 @@ def test_commands_run_in_order(page, folder, environment, free_port, monkeypatch
     monkeypatch.chdir(ROOT)  # where the commands' flagfiles are
     if any("--labels=labels.csv" in line for line in LINES[page]):
         write_own_videos(folder)
+    if any("--input=wtalc" in line for line in LINES[page]):
+        write_wtalc(folder / "wtalc")
     for line in [*_before(page), *LINES[page]]:
         if line in BY_CI or line.startswith("python -m benchmarks."):
             continue

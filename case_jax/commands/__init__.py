@@ -20,6 +20,7 @@ COMMANDS = {
     "synthesize": "synthesize",
     "extract": "extract",
     "make_dataset": "make_dataset",
+    "convert_dataset": "convert_dataset",
 }
 
 
@@ -63,5 +64,5 @@ def _help() -> str:
     lines = [_version(), "", "case-jax NAME --flag=value ...", ""]
     for name in COMMANDS:
         first, *_ = (_module(name).__doc__ or "").splitlines()
-        lines.append(f"  {name:<14}{first}")
+        lines.append(f"  {name:<17}{first}")
     return "\n".join([*lines, "", "case-jax NAME --help lists the flags of a command."])

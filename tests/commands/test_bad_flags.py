@@ -19,6 +19,7 @@ from tests.helpers.files import ONES, Trap, npy, torch_file
 from tests.helpers.published import published_arrays
 from tests.helpers.refusals import assert_parts, bad
 from tests.helpers.runs import SETTINGS
+from tests.helpers.wtalc import objects, write_wtalc
 
 # Flags and flagfiles. All commands share the parser, so one of them stands for all.
 
@@ -131,6 +132,11 @@ def place(tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(json.dumps(content).encode() if isinstance(content, dict) else content)
     write_runs(folder / "runs")
+    write_wtalc(folder / "wtalc")
+    write_wtalc(folder / "wtalc_trap", features=objects(*[Trap()] * 4))
+    write_wtalc(folder / "wtalc_cut", duration=None)
+    features = folder / "wtalc_cut" / "Thumos14reduced-I3D-JOINTFeatures.npy"
+    features.write_bytes(features.read_bytes()[:-50])
     return folder
 
 
@@ -170,6 +176,7 @@ GOOD = {
     "synthesize": ["--output={}/new", "--num_train=1", "--num_test=1"],
     "extract": ["--videos={}/gt.json", "--output={}/new", "--num_workers=0"],
     "make_dataset": ["--videos={}/videos", "--labels={}/labels.csv", "--output={}/new", "--num_workers=0"],
+    "convert_dataset": ["--input={}/wtalc", "--output={}/new"],
 }
 LONG_NAME = "a" * 300
 BAD = {
@@ -267,6 +274,30 @@ BAD = {
         (["--labels={}/gt.json"], "{}/gt.json", "'video'", "label"),
         (["--labels={}"], "{}", "Is a directory", "label"),
         (["--videos={}/published"], "{}/published", "no video", "video"),
+    ],
+    "convert_dataset": [
+        (["--input={}/gone"], "{}/gone", "no such folder", "JOINTFeatures.npy"),
+        (["--input={}/data"], "{}/data", "0 <name>-JOINTFeatures.npy", "--features"),
+        (["--features={}/gt.json"], "{}/gt.json", "cannot be read", "arrays"),
+        (["--annotations={}/data"], "{}/data/videoname.npy", "no such file", "arrays"),
+        (
+            ["--input={}/wtalc_trap"],
+            "{}/wtalc_trap/Thumos14reduced-I3D-JOINTFeatures.npy",
+            "pathlib",
+            "arrays",
+        ),
+        (
+            ["--input={}/wtalc_cut"],
+            "{}/wtalc_cut/Thumos14reduced-I3D-JOINTFeatures.npy",
+            "ends early",
+            "arrays",
+        ),
+        (
+            ["--output={}/gt.json"],
+            "{}/gt.json/features/train/rgb/video_validation_0000051.npy",
+            "cannot be written (Not a directory)",
+            None,
+        ),
     ],
 }
 
