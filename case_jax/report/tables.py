@@ -112,7 +112,7 @@ def alarm_rows(alarms: FalseAlarms) -> list[list[str]]:
     """False alarms per hour at each score, and the share of the actions found there: a header and S rows."""
     rows = [["from score", "false alarms per hour", f"actions found (%) at tIoU {alarms.tiou:g}"]]
     for score, per_hour, recall in zip(alarms.score, alarms.per_hour, alarms.recall):
-        rows.append([f"{score:.4f}", f"{per_hour:.1f}", f"{100 * recall:.1f}"])
+        rows.append([f"{score:.4g}", f"{per_hour:.1f}", f"{100 * recall:.1f}"])
     return rows
 
 

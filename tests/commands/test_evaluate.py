@@ -235,7 +235,7 @@ def test_false_alarms_in_videos_without_any_action(with_still):
     assert chosen["false_alarms"]["per_hour"] == [0.0, 2.0, 4.0]
     assert chosen["false_alarms"]["recall"] == [0.0, 0.0, 0.5]
     _, _, table, population = succeed_here("evaluate", *flags).split("\n\n")
-    assert table.splitlines()[-1].split() == ["0.7000", "4.0", "50.0"]
+    assert table.splitlines()[-1].split() == ["0.7", "4.0", "50.0"]
     assert population.splitlines()[1] == (
         "1 video without any action has no duration in the ground truth: left out of false alarms per hour"
     )

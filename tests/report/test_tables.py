@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from case_jax.evaluation.false_alarms import FalseAlarms
 from case_jax.evaluation.mean_average_precision import DetectionMap
-from case_jax.report.tables import format_table, map_table, per_class_table, seeds_table
+from case_jax.report.tables import alarm_table, format_table, map_table, per_class_table, seeds_table
 
 
 def _result(tiou, per_class, classes=("Jump", "Run")):
@@ -123,3 +124,22 @@ def test_one_seed_has_no_deviation():
         "last, standard deviation",
     ]
     assert [line.split()[-2:] for line in lines[2:]] == [["50.00", "50.00"]] * 2 + [["nan", "nan"]]
+
+
+def test_false_alarms_are_told_with_the_actions_found_and_scores_of_any_scale():
+    columns = np.array([[123456.0, 0.25, 0.00012], [0.0, 1.25, 800.0], [0.125, 0.5, 1.0]])
+    said, header, _, *rows = alarm_table(FalseAlarms(*columns, 1234, 2.0, 0.5)).splitlines()
+    assert said == "false alarms in 1,234 videos without any action, 2.00 hours:"
+    assert header.split("  ") == ["from score", "false alarms per hour", "actions found (%) at tIoU 0.5"]
+    assert [row.split() for row in rows] == [
+        ["1.235e+05", "0.0", "12.5"],
+        ["0.25", "1.2", "50.0"],
+        ["0.00012", "800.0", "100.0"],
+    ]
+
+
+def test_without_detections_there_is_no_table_of_false_alarms():
+    none = np.zeros(0)
+    assert alarm_table(FalseAlarms(none, none, none, 2, 0.5, 0.5)).splitlines() == [
+        "false alarms in 2 videos without any action, 0.50 hours: none, as nothing was detected in any video"
+    ]
