@@ -9,13 +9,14 @@ read as well as Python 3's.
 The opcodes and their arguments are those of Python's `pickletools`.
 """
 
+import dataclasses
 import math
 import os
 import pickletools
 import re
 import warnings
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -46,7 +47,8 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _KINDS = re.compile(r"[iu][1248]|f[248]|b1|[SU][1-9]\d{0,5}|O[48]?")
 
 
-class _Place(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Place:
     """Bytes that stay in the file."""
 
     start: int
@@ -54,7 +56,8 @@ class _Place(NamedTuple):
     recoded: bool = False  # whether they are text whose characters stand for bytes, as Python 3 writes for 2
 
 
-class _Global(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Global:
     """A name that a pickle asks for: never looked up."""
 
     name: str
@@ -119,10 +122,24 @@ class StoredArray:
             raise InputError(f"{self._path}: cannot be read ({one_line(error)}); {_EXPECTED}") from None
 
     def items(self) -> list:
-        """The elements along the first axis, as `read_items` returns them."""
+        """The elements along the first axis, as `read_items` returns them.
+
+        Raises:
+            ValueError: if one is neither array, list, text nor number.
+        """
         if not isinstance(self._data, list):
             return self.read().tolist() if self.shape else [self.read().item()]
-        return _nested(self._data, self.shape or (1,))
+        return _checked(_nested(self._data, self.shape or (1,)))
+
+
+_VALUES = (StoredArray, list, tuple, str, bytes, int, float, type(None))
+
+
+def _checked(items: list) -> list:
+    for item in items:
+        if not isinstance(item, _VALUES):
+            raise ValueError(f"it holds a {type(item).__name__.strip('_').lower()} in the place of a value")
+    return items
 
 
 def _nested(flat: list, shape: tuple[int, ...]) -> list:
@@ -149,14 +166,14 @@ def as_list(value: Any) -> list:
         value: an element of what `read_items` returned.
 
     Raises:
-        ValueError: if the value is anything else.
+        ValueError: if the value is anything else, or an element is neither array, list, text nor number.
     """
     if isinstance(value, StoredArray):
         return value.items()
     if isinstance(value, np.ndarray) and value.ndim:
         return value.tolist()
     if isinstance(value, list | tuple):
-        return list(value)
+        return _checked(list(value))
     raise ValueError(f"a {type(value).__name__} is no list")
 
 
