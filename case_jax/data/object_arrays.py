@@ -333,10 +333,11 @@ class _Walk:
     def _make(self, called: Any, arguments: Any) -> Any:
         """What a call in the pickle would return, for the few calls that arrays are made by."""
         name = called.name if isinstance(called, _Global) else repr(called)
-        _, _, short = name.replace("numpy._core.", "numpy.core.").rpartition("numpy.core.multiarray.")
-        if short == "_reconstruct":
+        _, _, short = name.replace("numpy._core.", "numpy.core.").rpartition("numpy.core.")
+        # The first numpy had another name for the same.
+        if short in ("multiarray._reconstruct", "_internal._reconstruct"):
             return StoredArray(self._path)
-        if short == "scalar":
+        if short == "multiarray.scalar":
             dtype, data = arguments
             (value,) = np.frombuffer(_bytes(data), dtype.get()).tolist()
             return value
