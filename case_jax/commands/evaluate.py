@@ -223,7 +223,7 @@ def _notes(scored: Scored, unclear: str) -> list[str]:
     if ambiguous := scored.ambiguous.label.size:
         notes.append(f"{ambiguous:,} ambiguous {_plural('interval', ambiguous)}, never a class: {unclear}")
     of_kind = {
-        "in {} that the ground truth does not have": ("video", scored.left_out.videos),
+        "in {} that the ground truth does not annotate": ("video", scored.left_out.videos),
         "of {} that this subset never has": ("class", scored.left_out.classes),
         "in {} without any action": ("video", scored.left_out.action_free),
     }

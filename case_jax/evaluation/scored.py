@@ -22,7 +22,7 @@ __all__ = ["LeftOut", "Scored", "read_scored"]
 class LeftOut(NamedTuple):
     """Detections that cannot be scored: how many there are of each kind, by name."""
 
-    videos: Mapping[str, int]  # in videos that the ground truth does not have
+    videos: Mapping[str, int]  # in videos that the ground truth does not have, or has without a list
     classes: Mapping[str, int]  # in videos of the subset with actions, of classes that the subset never has
     action_free: Mapping[str, int]  # only for proposals: in videos of the subset without any action
 
@@ -98,7 +98,8 @@ def read_scored(
     """
     database = read_ground_truth(truth_path)
     subset_of(database, subset, path=truth_path)  # rejects a subset without any action
-    truth = {name: video for name, video in database.items() if video.subset == subset}
+    chosen = {name: video for name, video in database.items() if video.subset == subset}
+    truth = {name: video for name, video in chosen.items() if video.listed}
     predictions, other_videos = merge_predictions(
         prediction_paths,
         database,
@@ -108,7 +109,14 @@ def read_scored(
         labelled=not proposals,
     )
     detections = {video: entries for video, entries in predictions.items() if video in truth}
-    elsewhere = sum(map(len, predictions.values())) - sum(map(len, detections.values()))
+    not_listed = {n: len(entries) for n, entries in predictions.items() if n in chosen and n not in truth}
+    if strict and not_listed:
+        raise InputError(
+            f"{', '.join(prediction_paths)}: has video {next(iter(not_listed))!r}, of which {truth_path} has "
+            "no list of annotations; expected annotated videos"
+        )
+    other_videos |= not_listed
+    elsewhere = sum(len(entries) for n, entries in predictions.items() if n not in chosen)
     left_out = LeftOut(other_videos, *(_unscored(truth, detections, proposals)))
     scored = Scored(subset, database, truth, detections, elsewhere, left_out, proposals)
     if left_out.total and not (scored.num_scored or elsewhere):

@@ -168,7 +168,7 @@ def test_what_the_ground_truth_cannot_judge_is_left_out_and_counted(files, tmp_p
     first, *notes = population.splitlines()
     assert first.split(", computed")[0] == tables[-1].split(", computed")[0]  # it counts what is scored
     assert notes == [
-        "left out: 1 detection in 1 video that the ground truth does not have (x)",
+        "left out: 1 detection in 1 video that the ground truth does not annotate (x)",
         "left out: 3 detections of 2 classes that this subset never has (Fly, Swim)",
     ]
     refused = refuse_here("evaluate", *flags, "--strict")

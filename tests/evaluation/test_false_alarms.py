@@ -27,7 +27,7 @@ def slow_counts(truth, found, score, tiou):
     return sum(row[0] in HOURS for row in kept), hits
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(truth=TRUTHS, found=FOUNDS, tiou=st.sampled_from([0.1, 0.5, 1.0]))
 def test_counts_are_those_of_plain_loops_over_the_kept_detections(truth, found, tiou):
     result = false_alarms(as_segments(truth), as_segments(found), HOURS, scores=SCORES, tiou=tiou)
@@ -40,7 +40,7 @@ def test_counts_are_those_of_plain_loops_over_the_kept_detections(truth, found, 
     assert (result.num_videos, result.hours, result.tiou) == (2, 0.75, tiou)
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(truth=TRUTHS, found=FOUNDS)
 def test_default_scores_are_the_highest_that_find_each_share_of_what_is_found(truth, found):
     result = false_alarms(as_segments(truth), as_segments(found), HOURS)
@@ -57,7 +57,7 @@ def test_default_scores_are_the_highest_that_find_each_share_of_what_is_found(tr
         assert result.score.tolist() == every[-1:]
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(truth=TRUTHS, found=FOUNDS, more=FOUNDS, seed=st.integers(0, 9))
 def test_more_detections_never_lower_the_alarms_and_their_order_does_not_matter(truth, found, more, seed):
     def alarms(rows):

@@ -12,6 +12,7 @@ TRUTH = {
     "still": {"subset": "test", "annotations": [], "duration": 90},
     "calm": {"subset": "test", "annotations": []},
     "unsure": {"subset": "test", "annotations": [VAGUE], "duration": 60},
+    "silent": {"subset": "test", "duration": 60},  # without a list, nobody knows what happens
     "w": {"subset": "train", "annotations": [RUN]},
 }
 
@@ -38,12 +39,13 @@ RESULTS = {
     "unsure": found("Jump"),
     "w": found("Run", "Fly"),
     "x": found("Jump", "Fly"),
+    "v_silent": found("Jump"),
 }
 
 
 def test_what_cannot_be_judged_is_counted(read):
     scored = read(RESULTS)
-    assert scored.left_out == ({"x": 2}, {"Fly": 2, "Run": 1}, {})
+    assert scored.left_out == ({"x": 2, "silent": 1}, {"Fly": 2, "Run": 1}, {})
     assert (scored.elsewhere, scored.num_scored) == (2, 3)
     assert scored.instances.video.tolist() == ["v"]
     assert scored.ambiguous.video.tolist() == ["v", "unsure"]
@@ -53,7 +55,7 @@ def test_what_cannot_be_judged_is_counted(read):
 
 def test_proposals_are_judged_whatever_their_labels_but_not_where_nothing_happens(read):
     scored = read(RESULTS, proposals=True)
-    assert scored.left_out == ({"x": 2}, {}, {"still": 1, "unsure": 1})
+    assert scored.left_out == ({"x": 2, "silent": 1}, {}, {"still": 1, "unsure": 1})
     assert scored.num_scored == 4
 
 
@@ -70,6 +72,7 @@ def test_nothing_is_left_out_where_everything_is_annotated(read):
         ({"x": found("Jump")}, {}, "no detection … 'test' … video 'x'", "videos and classes"),
         ({"v": found("Fly")}, {}, "no detection … 'test' … class 'Fly'", "videos and classes"),
         ({"still": found("")}, {"proposals": True}, "action-free video 'still'", "videos and classes"),
+        ({"silent": found("Jump")}, {"strict": True}, "video 'silent' … no list", "annotated videos"),
         ({"v": found("Jump"), "x": []}, {"strict": True}, "has video 'x'", "videos of"),
         ({"v": found("Jump", "Fly")}, {"strict": True}, "video 'v' … 'Fly'", "one of the 2 labels of"),
     ],
