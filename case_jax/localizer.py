@@ -59,6 +59,7 @@ class Localizer:
         stream_widths: stream -> D, its channels.
         seconds_per_snippet: time of a snippet in the run's data, which is the default here; None if its
             features were rescaled.
+        reading: how arrays in files of features are to be taken, as in the run's data.
         step: training steps of the checkpoint.
         window: length in snippets of the longest video that is one window.
         extraction: how the features of the run's data were made from videos; None if not known.
@@ -96,6 +97,8 @@ class Localizer:
         self.streams = tuple(settings.info.streams)
         self.stream_widths = {stream: settings.stream_widths[stream] for stream in self.streams}
         self.seconds_per_snippet = None if settings.info.rescaled else settings.info.seconds_per_snippet
+        # Where the run's features were rescaled, those to localise are not: they come with their times.
+        self.reading = settings.info.reading._replace(rescaled=False)
         self.step = int(state.step)
         self.extraction = settings.extraction
         self._info, self._config, self._state = settings.info, settings.config, state
@@ -143,9 +146,9 @@ class Localizer:
 
         Raises:
             InputError: if a stream is missing; if features have another width than in training, no snippets,
-                or not as many as another stream; if they are not real numbers or not finite; if ``fps`` or
-                ``frames_per_snippet`` is not a positive finite number, or both make snippets of absurd
-                lengths; or if one of the two is missing and the run's features were rescaled.
+                or at least two more or fewer than another stream; if they are not real numbers or not finite;
+                if ``fps`` or ``frames_per_snippet`` is not a positive finite number, or both make snippets of
+                absurd lengths; or if one of the two is missing and the run's features were rescaled.
         """
         found = self.detect(features, fps, frames_per_snippet)
         return self._listed(found) if isinstance(found, Detections) else [self._listed(d) for d in found]

@@ -13,8 +13,8 @@ from case_jax import localizer as module
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import Video
 from case_jax.data.feature_files import FeatureFiles
-from case_jax.data.formats import Source
 from case_jax.data.info import DatasetInfo
+from case_jax.data.sources import Source
 from case_jax.data.torch_files import read_state_dict
 from case_jax.errors import InputError
 from case_jax.evaluator import detect

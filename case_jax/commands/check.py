@@ -42,7 +42,7 @@ def main(given: flags.FlagValues) -> None:
             videos, "reading features", console=console, disable=not console.is_terminal, transient=True
         )
 
-    result = diagnose(data_dir, values=given.values, progress=progress)
+    result = diagnose(data_dir, values=given.values, strict=given.strict, progress=progress)
     print(json.dumps(_as_json(result)) if given.json else _as_text(result))
     if result.refused:
         sys.exit(1)

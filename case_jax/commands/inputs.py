@@ -29,6 +29,12 @@ def define_flags(given: flags.FlagValues, *, num_seeds: int) -> None:
     flags.DEFINE_boolean(
         "synthetic", False, "use the embedded synthetic data set, not --data_dir", flag_values=given
     )
+    flags.DEFINE_boolean(
+        "strict",
+        False,
+        "refuse videos whose streams differ in length by one snippet, which are cut to the shorter otherwise",
+        flag_values=given,
+    )
     flags.DEFINE_string(
         "workdir", None, "folder of the run: settings, metrics, checkpoints, predictions", flag_values=given
     )
@@ -83,11 +89,16 @@ def load(given: flags.FlagValues, config: CaseConfig, narrator: ConsoleNarrator)
     """
     # Messages name the folder as it was given.
     data = SYNTHETIC if source(given) == SYNTHETIC else given.data_dir
-    return read(data, config, narrator, in_memory=given.feature_store == "device")
+    return read(data, config, narrator, in_memory=given.feature_store == "device", strict=given.strict)
 
 
 def read(
-    data: str | os.PathLike, config: CaseConfig, narrator: ConsoleNarrator, *, in_memory: bool
+    data: str | os.PathLike,
+    config: CaseConfig,
+    narrator: ConsoleNarrator,
+    *,
+    in_memory: bool,
+    strict: bool = False,
 ) -> Dataset:
     """Reads a data set, and shows that it does.
 
@@ -97,7 +108,7 @@ def read(
     if data == SYNTHETIC:
         narrator.say("data: embedded synthetic two-stream features (no real video)")
     with narrator.busy(f"reading {data}"):
-        return read_data(data, config, in_memory=in_memory)
+        return read_data(data, config, in_memory=in_memory, strict=strict)
 
 
 def data_name(given: flags.FlagValues) -> str:

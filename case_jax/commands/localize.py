@@ -38,7 +38,7 @@ from case_jax.commands.progress import videos_bar
 from case_jax.data.feature_files import FeatureFiles, Widths, check_shapes, video_length
 from case_jax.data.feature_folders import find_sources
 from case_jax.data.files import write_text_atomically
-from case_jax.data.formats import Source, open_source
+from case_jax.data.sources import Source, open_source
 from case_jax.errors import InputError
 from case_jax.localization.detections import to_activitynet
 from case_jax.localization.export import as_csv, as_srt, as_webvtt
@@ -212,7 +212,13 @@ def _find_videos(
     extracted: Collection[str] | None,
 ) -> dict[str, dict[str, Source]]:
     """The videos to localise, by name, and where their features are: those extracted, or chosen by flags."""
-    sources, repeated = find_sources(folder, localizer.streams, complete=True, widths=localizer.stream_widths)
+    sources, repeated = find_sources(
+        folder,
+        localizer.streams,
+        reading=localizer.reading,
+        complete=True,
+        widths=localizer.stream_widths,
+    )
     if repeated:
         console.print(
             f"{folder}: has features of {len(repeated):,} videos more than once, such as {repeated[0]!r}; "
@@ -245,7 +251,7 @@ def _localize(
     progress, task = videos_bar(console, len(videos))
     with progress:
         began, snippets = time.perf_counter(), 0
-        opened = _opened(localizer, folder, videos, lengths)
+        opened = _opened(localizer, folder, videos, lengths, strict=given.strict)
         found = localizer.detect_each(opened, given.fps, given.frames_per_snippet)
         for i, (name, detections) in enumerate(zip(videos, found)):
             yield name, to_activitynet({name: detections}, localizer.classes)["results"][name]
@@ -255,12 +261,17 @@ def _localize(
 
 
 def _opened(
-    localizer: Localizer, folder: str, videos: Mapping[str, Mapping[str, Source]], lengths: list[int]
+    localizer: Localizer,
+    folder: str,
+    videos: Mapping[str, Mapping[str, Source]],
+    lengths: list[int],
+    *,
+    strict: bool,
 ) -> Iterator[FeatureFiles]:
     """Opens one video after the other, and notes its length in snippets."""
     widths: Widths = {}
     for sources in videos.values():
-        files = check_shapes(sources, widths, keep=True)
+        files = check_shapes(sources, widths, keep=True, strict=strict)
         for stream, expected in localizer.stream_widths.items():
             width, _ = widths[stream]
             if width != expected:

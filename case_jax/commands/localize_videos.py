@@ -10,8 +10,9 @@ from rich.console import Console
 from case_jax.commands.extraction import describe, extract_missing, num_workers_of
 from case_jax.data.extraction import ExtractedVideo
 from case_jax.data.feature_files import FeatureFiles
-from case_jax.data.formats import Source, without_ending
+from case_jax.data.formats import without_ending
 from case_jax.data.names import find_name, read_names
+from case_jax.data.sources import Source
 from case_jax.errors import InputError
 from case_jax.localizer import Localizer
 from case_jax.report.standalone import require_jinja2

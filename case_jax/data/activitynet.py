@@ -22,10 +22,9 @@ import numpy as np
 from case_jax.data.activitynet_splits import find_annotations, videos_of_split
 from case_jax.data.annotations import AnnotatedVideo, read_ground_truth
 from case_jax.data.dataset import Dataset, Split, Video
-from case_jax.data.feature_files import Widths, check_shapes
+from case_jax.data.feature_files import CheckShapes, num_cut, shape_checker
 from case_jax.data.feature_folders import find_sources
 from case_jax.data.files import write_text_atomically
-from case_jax.data.formats import Source, write_features
 from case_jax.data.info import (
     ACTIVITYNET,
     DatasetInfo,
@@ -36,7 +35,9 @@ from case_jax.data.info import (
     read_fields,
 )
 from case_jax.data.names import find_name
+from case_jax.data.npy import write_features
 from case_jax.data.packed import read_packed
+from case_jax.data.sources import Source
 from case_jax.errors import InputError
 
 __all__ = ["Found", "find_dataset", "load_activitynet", "write_activitynet"]
@@ -89,7 +90,7 @@ def find_dataset(data_dir: str | os.PathLike) -> Found:
     twice = sorted(set(splits["train"]) & set(splits["test"]))
     if twice:
         raise InputError(f"{data_dir}: video {twice[0]!r} is in both splits; expected it in one")
-    sources, repeated = find_sources(data_dir, info.streams, rescaled=info.rescaled)
+    sources, repeated = find_sources(data_dir, info.streams, reading=info.reading)
     return Found(info, path, splits, sources, repeated)
 
 
@@ -102,7 +103,7 @@ def _all_labels(splits: Mapping[str, Mapping[str, AnnotatedVideo]], path: Path) 
 
 
 def load_activitynet(
-    data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: str = "float32"
+    data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: str = "float32", strict: bool = False
 ) -> Dataset:
     """Reads a data set in this layout and checks all of it that is used.
 
@@ -114,6 +115,8 @@ def load_activitynet(
         in_memory: False to leave the features on disk. Each file is then opened once, to check its shape, and
             values are checked when they are read.
         dtype: "float32" or "bfloat16", of features in memory.
+        strict: whether a video's streams have to be equally long. Otherwise those that differ by one snippet
+            are cut to the shorter, and counted in `Split.num_cut`.
 
     Returns:
         `Dataset`; its classes are all labels of both splits, alphabetically, unless dataset.json names them.
@@ -123,15 +126,15 @@ def load_activitynet(
             label that is not a class, or features whose shapes do not fit together.
     """
     found = find_dataset(data_dir)
-    widths: Widths = {}
+    check = shape_checker(strict=strict)
     train, test = (
-        _load_split(data_dir, found, split, widths, in_memory, dtype) for split in ("train", "test")
+        _load_split(data_dir, found, split, check, in_memory, dtype) for split in ("train", "test")
     )
     return Dataset(found.info, train, test)
 
 
 def _load_split(
-    data_dir: str | os.PathLike, found: Found, split: str, widths: Widths, in_memory: bool, dtype: str
+    data_dir: str | os.PathLike, found: Found, split: str, check: CheckShapes, in_memory: bool, dtype: str
 ) -> Split:
     videos, info = found.splits[split], found.info
     annotated = {name: entry for name, entry in videos.items() if entry.annotations}
@@ -143,7 +146,7 @@ def _load_split(
             f"{found.subset(split)!r}; expected names as in {found.annotations_path}, such as "
             f"{next(iter(videos))}"
         )
-    files = [check_shapes(sources, widths) for sources in kept.values()]
+    files = [check(sources) for sources in kept.values()]
     for name in kept:
         _check_annotations(name, annotated[name], found)
     packed, features = read_packed(files, info.streams, dtype) if in_memory else (None, files)
@@ -155,7 +158,7 @@ def _load_split(
         "without features": len(annotated) - len(kept),
         "without annotations": len(videos) - len(annotated),
     }
-    return Split(found.subset(split), tuple(loaded), packed, left_out)
+    return Split(found.subset(split), tuple(loaded), packed, left_out, num_cut(files))
 
 
 def _check_annotations(video: str, entry: AnnotatedVideo, found: Found) -> None:

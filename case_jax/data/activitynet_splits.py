@@ -5,7 +5,7 @@ from pathlib import Path
 
 from case_jax.data.annotations import AnnotatedVideo
 from case_jax.data.info import info_path
-from case_jax.data.names import find_name, read_names, split_path
+from case_jax.data.names import find_name, is_hidden, read_names, split_path
 from case_jax.errors import InputError
 
 __all__ = ["find_annotations", "videos_of_split"]
@@ -27,7 +27,8 @@ def find_annotations(data_dir: Path, named: str | None) -> Path:
     if named is not None:
         return data_dir / named
     facts = info_path(data_dir).name
-    found = sorted(path for path in data_dir.glob("*.json") if path.name != facts)
+    listed = (path for path in data_dir.glob("*.json") if not is_hidden(path.name))
+    found = sorted(path for path in listed if path.name != facts)
     if len(found) != 1:
         names = f" ({', '.join(path.name for path in found[:4])})" if found else ""
         raise InputError(

@@ -64,13 +64,15 @@ class Split:
     videos: tuple[Video, ...]
     packed: PackedFeatures | None = None  # the array of which the videos' features are views, if there is one
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)  # reason -> how many videos
+    num_cut: int = 0  # videos of which a stream had a snippet more than another, and is cut
 
     @property
     def population(self) -> str:
         """The number of videos and instances in words, and how many videos were left out, and why."""
         said = f"{len(self.videos):,} videos with {self.num_instances:,} instances"
         reasons = ", ".join(f"{count:,} {why}" for why, count in self.left_out.items() if count)
-        return f"{said} (left out: {reasons})" if reasons else said
+        said += f" (left out: {reasons})" if reasons else ""
+        return f"{said}; {self.num_cut:,} with a stream cut by one snippet" if self.num_cut else said
 
     @property
     def num_instances(self) -> int:

@@ -29,6 +29,7 @@ def diagnose(
     data_dir: str | os.PathLike,
     *,
     values: bool = True,
+    strict: bool = False,
     progress: Callable[[Iterator], Iterator] = iter,
 ) -> Diagnosis:
     """Examines a data set in the layout of THUMOS14 or of ActivityNet.
@@ -37,6 +38,7 @@ def diagnose(
         data_dir: the data set's folder.
         values: whether to read all features, to find values that are not finite; otherwise only shapes and a
             few snippets are read.
+        strict: whether training is to refuse streams whose lengths differ by one snippet.
         progress: wraps the iteration over the videos that have features, to show how far it is.
 
     Returns:
@@ -49,7 +51,7 @@ def diagnose(
         raise InputError(f"{data_dir}: no such folder; expected a data set in it")
     subject = find_subject(data_dir)
     used, video_findings = examine_videos(subject)
-    features = FeatureExamination(subject.info)
+    features = FeatureExamination(subject.info, strict=strict)
     for video in progress(iter(used)):
         features.examine(video, values=values)
     findings = [

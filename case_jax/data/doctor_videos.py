@@ -8,9 +8,9 @@ from typing import NamedTuple
 from case_jax.data.activitynet import find_dataset
 from case_jax.data.annotations import AnnotatedVideo
 from case_jax.data.doctor_findings import SPLITS, Counter, Finding
-from case_jax.data.formats import Source, list_arrays
 from case_jax.data.info import DatasetInfo
 from case_jax.data.names import find_name
+from case_jax.data.sources import Source
 from case_jax.data.thumos import FoundThumos, find_thumos, is_thumos_layout
 
 __all__ = ["Subject", "UsedVideo", "examine_videos", "find_subject"]
@@ -80,7 +80,7 @@ def _find_thumos(data_dir: Path) -> Subject:
                 other_subset.add(split, f"{name} of {entry.subset!r}")
 
     def sources(split: str, name: str) -> dict[str, Source] | None:
-        of_video = found.paths.sources(split, name, found.info.streams)
+        of_video = found.paths.sources(split, name, found.info.streams, found.info.reading)
         return of_video if all(os.path.isfile(source.path) for source in of_video.values()) else None
 
     return Subject(
@@ -99,7 +99,7 @@ def _examine_thumos_files(found: FoundThumos) -> tuple[Finding, ...]:
     """Looks for files that no list names, and for videos in two formats, among those of the first stream."""
     no_video, twice = _file_counters()
     for split in SPLITS:
-        files, repeated = list_arrays(found.paths.stream(split, found.info.streams[0]))
+        files, repeated = found.paths.list_features(split, found.info.streams[0])
         for name in sorted(set(files) - set(found.names[split])):
             no_video.add(split, name)
         for name in repeated:

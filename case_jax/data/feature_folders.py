@@ -4,31 +4,30 @@ Features are one of
     features/<stream>/<video>.npy          one file per video and stream
     features/<part>/<stream>/<video>.npy   the same in parts, whatever the parts' names
     features/<stream>.h5                   one data set per video, in one file per stream
+    features/<video>.npz                   one array per stream, in one file per video
     features/<video>.npy                   the streams side by side in one array, in one file per video
-    features.h5                            the same, one data set per video
-where the folder "features" may be left out. The endings stand for those of any format of one array per file
-(.npy), and of any format of many arrays by name (.h5): see `case_jax.data.formats`.
+    features.h5                            the same, one data set per video; or a group per video that holds a
+                                           data set per stream; or a group per stream, a data set per video
+where the folder "features" may be left out. The endings stand for those of any format (.npy), of any format
+of several arrays by name (.npz), and of any format of many videos (.h5): see `case_jax.data.formats`. Hidden
+files are passed over.
 """
 
-import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from case_jax.data.formats import (
-    CONTAINER_FORMATS,
-    Source,
-    describe_formats,
-    find_container,
-    list_arrays,
-    list_keys,
-    open_source,
-)
-from case_jax.data.names import find_name
+from case_jax.data.formats import CONTAINER_FORMATS, describe_formats, find_container, list_arrays, list_keys
+from case_jax.data.info import AS_STORED, Reading
+from case_jax.data.names import find_name, is_hidden
+from case_jax.data.sources import Source
+from case_jax.data.together import divide_container, divide_files, videos_by_stream
 from case_jax.errors import InputError
 
 __all__ = ["FoundFeatures", "find_sources"]
+
+_CONTAINER_ENDINGS = tuple(ending for form in CONTAINER_FORMATS for ending in form.endings)
 
 _Videos = dict[str, dict[str, Source]]  # video -> stream -> where it is
 
@@ -46,7 +45,7 @@ class _Search(NamedTuple):
     data_dir: Path
     root: Path  # the folder "features" of data_dir, or data_dir itself
     streams: Sequence[str]
-    rescaled: bool
+    reading: Reading
     complete: bool
     widths: Mapping[str, int] | None
 
@@ -66,7 +65,7 @@ def find_sources(
     data_dir: str | os.PathLike,
     streams: Sequence[str],
     *,
-    rescaled: bool = False,
+    reading: Reading = AS_STORED,
     complete: bool = False,
     widths: Mapping[str, int] | None = None,
 ) -> FoundFeatures:
@@ -75,7 +74,7 @@ def find_sources(
     Args:
         data_dir: folder in one of the forms above.
         streams: which streams.
-        rescaled: whether all videos were rescaled to a number of snippets.
+        reading: how the arrays in the files are to be taken.
         complete: whether every video has to have all streams. If so, a video that lacks a stream comes with a
             `Source` that is not there; if not, it is left out.
         widths: stream -> D, if it is known; otherwise streams side by side are taken to be equally wide.
@@ -91,7 +90,7 @@ def find_sources(
     if not os.path.isdir(data_dir):
         raise InputError(f"{data_dir}: no such folder; expected features of videos in it")
     root = data_dir / "features" if (data_dir / "features").is_dir() else data_dir
-    found = _merge(_find_parts(_Search(data_dir, root, streams, rescaled, complete, widths)))
+    found = _merge(_find_parts(_Search(data_dir, root, streams, reading, complete, widths)))
     if not found.sources:
         names = " and ".join(f"{stream}/<video>.npy" for stream in streams)
         raise InputError(f"{root}: holds no features; expected {names}, <video>{describe_formats()} files")
@@ -107,7 +106,7 @@ def _find_parts(search: _Search) -> list[_Part]:
         parts = find(search)
         if parts:
             return parts
-    return _find_side_by_side(search)
+    return _find_together(search)
 
 
 def _merge(parts: Sequence[_Part]) -> FoundFeatures:
@@ -131,6 +130,7 @@ def _find_stream_folders(search: _Search) -> list[_Part]:
     except OSError as error:
         raise InputError(f"{root}: cannot be read ({error.strerror}); expected features in it") from None
     inside = [root / name for name in names if os.path.isdir(root / name) and name not in streams]
+    inside = [folder for folder in inside if not is_hidden(folder.name)]
     found = []
     for folder in (root, *inside):
         if not search.enough([os.path.isdir(folder / stream) for stream in streams]):
@@ -138,10 +138,13 @@ def _find_stream_folders(search: _Search) -> list[_Part]:
         repeated: list[str] = []
         per_stream = {}
         for stream in streams:
-            per_stream[stream], twice = _arrays_in(folder / stream, search.rescaled)
+            per_stream[stream], twice = _arrays_in(folder / stream, search.reading)
             repeated += twice
-        folders = {stream: folder / stream for stream in streams}
-        found.append(_Part(_join_streams(per_stream, folders, search.complete), repeated))
+
+        def missing(stream: str, other: Source, folder: Path = folder) -> Source:
+            return Source(folder / stream / other.path.name)
+
+        found.append(_Part(_join_streams(per_stream, missing, search.complete), repeated))
     return found
 
 
@@ -151,42 +154,53 @@ def _find_stream_containers(search: _Search) -> list[_Part]:
     paths = {stream: find_container(root, stream) for stream in search.streams}
     if not search.enough([path is not None for path in paths.values()]):
         return []
-    ending = CONTAINER_FORMATS[0].endings[0]
-    named = {stream: path or root / f"{stream}{ending}" for stream, path in paths.items()}
-    per_stream = {stream: _keys_in(path) for stream, path in named.items()}
-    return [_Part(_join_streams(per_stream, named, search.complete), [])]
+    named = {stream: path or root / f"{stream}{_CONTAINER_ENDINGS[0]}" for stream, path in paths.items()}
+    per_stream = {
+        stream: {key: Source(path, key, reading=search.reading) for key in list_keys(path)}
+        for stream, path in named.items()
+    }
+
+    def missing(stream: str, other: Source) -> Source:
+        return Source(named[stream], other.key)
+
+    return [_Part(_join_streams(per_stream, missing, search.complete), [])]
 
 
-def _find_side_by_side(search: _Search) -> list[_Part]:
-    """The streams side by side in one array per video."""
-    repeated: list[str] = []
-    together = find_container(search.data_dir, "features") or find_container(search.root, "features")
-    if together:
-        arrays = _keys_in(together)
-    else:
-        arrays, repeated = _arrays_in(search.root, search.rescaled)
-    return [_Part(_divide(arrays, search.streams, search.widths), repeated)] if arrays else []
+def _find_together(search: _Search) -> list[_Part]:
+    """The streams together, in one file per video or one of all videos."""
+    path = find_container(search.data_dir, "features") or find_container(search.root, "features")
+    if path is None:
+        arrays, repeated = _arrays_in(search.root, search.reading)
+        others = {*(stream + ending for stream in search.streams for ending in _CONTAINER_ENDINGS)}
+        arrays = {video: source for video, source in arrays.items() if source.path.name not in others}
+        return [_Part(divide_files(arrays, search.streams, search.widths), repeated)] if arrays else []
+    per_stream = videos_by_stream(path, search.reading, search.streams)
+    if not per_stream:
+        return [_Part(divide_container(path, search.reading, search.streams, search.widths), [])]
+
+    def missing(stream: str, other: Source) -> Source:
+        assert other.key is not None
+        return Source(path, f"{stream}/{other.key.partition('/')[2]}")
+
+    return [_Part(_join_streams(per_stream, missing, search.complete), [])]
 
 
-def _arrays_in(folder: Path, rescaled: bool) -> tuple[dict[str, Source], list[str]]:
+def _arrays_in(folder: Path, reading: Reading) -> tuple[dict[str, Source], list[str]]:
     """Video -> the file of its array; and the videos that are there in several formats."""
     paths, repeated = list_arrays(folder)
-    return {video: Source(path, rescaled=rescaled) for video, path in paths.items()}, repeated
-
-
-def _keys_in(path: Path) -> dict[str, Source]:
-    """Video -> its array in a file of many."""
-    return {key: Source(path, key) for key in list_keys(path)}
+    return {video: Source(path, reading=reading) for video, path in paths.items()}, repeated
 
 
 def _join_streams(
-    per_stream: Mapping[str, Mapping[str, Source]], places: Mapping[str, Path], complete: bool
+    per_stream: Mapping[str, Mapping[str, Source]],
+    missing: Callable[[str, Source], Source],
+    complete: bool,
 ) -> _Videos:
     """Joins the streams of each video; one stream may name videos with, another without the prefix "v_".
 
     Args:
         per_stream: stream -> video -> where it is.
-        places: stream -> the folder of its files, or the file of its arrays.
+        missing: takes a stream, and where another stream of a video is; returns where the stream would be.
         complete: False to keep the videos that all streams have; True to keep all, those that a stream lacks
             with the place in which it was expected.
     """
@@ -199,47 +213,10 @@ def _join_streams(
             names = {stream: find_name(video, per_stream[stream]) for stream in per_stream}
             if complete or None not in names.values():
                 found[video] = {
-                    stream: _beside(source, places[stream]) if name is None else per_stream[stream][name]
+                    stream: missing(stream, source) if name is None else per_stream[stream][name]
                     for stream, name in names.items()
                 }
     return found
-
-
-def _beside(source: Source, place: Path) -> Source:
-    """Where a stream would be in ``place`` if it had the video that another stream has at ``source``."""
-    return Source(place / source.path.name) if source.key is None else Source(place, source.key)
-
-
-def _divide(
-    arrays: Mapping[str, Source], streams: Sequence[str], widths: Mapping[str, int] | None
-) -> _Videos:
-    """Divides arrays of streams side by side; streams are equally wide unless widths are known."""
-    if len(streams) == 1:
-        return {video: {streams[0]: source} for video, source in arrays.items()}
-    first = next(iter(arrays.values()))
-    total = open_source(first).shape[1]
-    widths = _equal_widths(first, total, streams) if widths is None else widths
-    if total != sum(widths.values()):
-        known = " and ".join(f"{stream} ({width})" for stream, width in widths.items())
-        raise InputError(
-            f"{first}: has {total} channels; expected {sum(widths.values())}, those of {known} side by side"
-        )
-    ends = dict(zip(streams, itertools.accumulate(widths[stream] for stream in streams)))
-    columns = {stream: (end - widths[stream], end, total) for stream, end in ends.items()}
-    return {
-        video: {stream: source._replace(columns=part) for stream, part in columns.items()}
-        for video, source in arrays.items()
-    }
-
-
-def _equal_widths(first: Source, total: int, streams: Sequence[str]) -> dict[str, int]:
-    width, rest = divmod(total, len(streams))
-    if rest:
-        raise InputError(
-            f"{first}: has {total} channels; expected a multiple of {len(streams)}, for the streams "
-            f"{', '.join(streams)} side by side"
-        )
-    return dict.fromkeys(streams, width)
 
 
 def _is_utf8(name: str) -> bool:

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from case_jax.data.feature_files import FeatureFiles, read_snippets
-from case_jax.data.formats import check_finite
+from case_jax.data.feature_files import FeatureFiles, check_lengths, read_snippets
 from case_jax.data.packed import DTYPES
+from case_jax.data.sources import check_finite
 from case_jax.errors import InputError
 
 __all__ = ["Features", "GivenVideo", "open_video"]
@@ -21,7 +21,7 @@ class GivenVideo(NamedTuple):
     """A video whose shapes were checked.
 
     Attributes:
-        length: T_v.
+        length: T_v; of streams whose lengths differ by one snippet, the shorter one's.
         read: takes a first snippet and the one after the last; returns stream -> (R, D) float32; raises
             `InputError` if a number is not finite.
     """
@@ -42,7 +42,8 @@ def open_video(features: Features, widths: Mapping[str, int], name: str) -> Give
         `GivenVideo`.
 
     Raises:
-        InputError: if a stream is missing, has another width or length, or does not hold real numbers.
+        InputError: if a stream is missing, has another width, a length that differs by more than one snippet,
+            or does not hold real numbers.
     """
     if isinstance(features, FeatureFiles):
         return _open_files(features, widths, name)
@@ -59,7 +60,7 @@ def _open_files(files: FeatureFiles, widths: Mapping[str, int], name: str) -> Gi
         # Opened again each time, so that no memory map of a long file holds on to the pages read.
         return {stream: read_snippets(files, stream, np.arange(begin, end)) for stream in widths}
 
-    return GivenVideo(len(next(iter(opened.values()))), read)
+    return GivenVideo(min(map(len, opened.values())), read)
 
 
 def _open_streams(streams: Mapping[str, Any], widths: Mapping[str, int], name: str) -> GivenVideo:
@@ -69,7 +70,7 @@ def _open_streams(streams: Mapping[str, Any], widths: Mapping[str, int], name: s
     def read(begin: int, end: int) -> dict[str, np.ndarray]:
         return {stream: _read(array, begin, end, named[stream]) for stream, array in opened.items()}
 
-    return GivenVideo(len(next(iter(opened.values()))), read)
+    return GivenVideo(min(map(len, opened.values())), read)
 
 
 def _open_side_by_side(features: Any, widths: Mapping[str, int], name: str) -> GivenVideo:
@@ -86,7 +87,7 @@ def _open_side_by_side(features: Any, widths: Mapping[str, int], name: str) -> G
 def _check_streams(
     streams: Mapping[str, Any], widths: Mapping[str, int], name: str, named: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Stream -> array, all of them equally long; ``named`` is how messages call each."""
+    """Stream -> array, of lengths that differ by at most one; ``named`` is how messages call each."""
     for stream in widths:
         if stream not in streams:
             raise InputError(f"{name}: has no stream {stream!r}; expected {', '.join(widths)}")
@@ -94,13 +95,7 @@ def _check_streams(
         stream: _as_array(streams[stream], width, {stream: width}, named[stream])
         for stream, width in widths.items()
     }
-    first = next(iter(opened))
-    length = len(opened[first])
-    for stream, array in opened.items():
-        if len(array) != length:
-            raise InputError(
-                f"{named[stream]}: has {len(array)} snippets; expected {length} as in {named[first]}"
-            )
+    check_lengths({stream: len(array) for stream, array in opened.items()}, named)
     return opened
 
 
@@ -117,7 +112,10 @@ def _as_array(array: Any, width: int, widths: Mapping[str, int], name: str) -> A
         raise InputError(f"{name}: has shape {tuple(array.shape)}; expected (snippets, {width})")
     if array.shape[1] != width:
         together = " and ".join(f"{stream} ({d})" for stream, d in widths.items())
-        expected = f"{width} as in training" if len(widths) == 1 else f"{width}, {together} side by side"
+        turned = ", which it has as rows," if array.shape[0] == width else ""
+        expected = (
+            f"{width}{turned} as in training" if len(widths) == 1 else f"{width}, {together} side by side"
+        )
         raise InputError(f"{name}: has {array.shape[1]} channels; expected {expected}")
     return array
 

@@ -1,66 +1,93 @@
 """Features in HDF5 files: many data sets by name in one file. Needs h5py (extra `hdf5`)."""
 
 import os
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from case_jax.data.files import one_line, refuse_pipes
+from case_jax.data.named_arrays import the_only
+from case_jax.data.names import is_hidden
 from case_jax.errors import InputError
 
-__all__ = ["list_keys", "name_of", "read_data_set"]
+__all__ = ["EXPECTED", "list_keys", "read_data_set", "sample_data_set"]
 
 _FILE = "expected an HDF5 file"
-_DATA_SET = "expected a (snippets, channels) data set of numbers"
+EXPECTED = "expected a (snippets, channels) data set of numbers"
 _DEFLATE = 1032  # the most bytes that one stored byte stands for in the usual compressions
 
 
-def name_of(path: str | os.PathLike, key: str) -> str:
-    """A data set's name in messages."""
-    return f"{path}: data set {key!r}"
-
-
-def list_keys(path: str | os.PathLike) -> list[str]:
-    """The names at the top of an HDF5 file: of data sets, or of groups that hold one data set each.
+def list_keys(path: str | os.PathLike, group: str | None = None) -> list[str]:
+    """The names at the top of an HDF5 file, or in one of its groups.
 
     Args:
         path: the file.
+        group: the name of a group at the top; default the top itself.
 
     Returns:
-        The names in the file's order.
+        The names of data sets and groups, in the file's order; none if ``group`` is a data set.
 
     Raises:
         InputError: if it is not an HDF5 file or h5py is not installed.
     """
     with _open(path) as file:
         try:
-            return list(file)
+            node = file if group is None else _child(file, group, _name_of(path, group))
+            return [name for name in node if not is_hidden(name)] if _is_group(node) else []
+        except InputError:
+            raise
         except Exception as error:  # a damaged index makes h5py raise nearly anything
             raise InputError(f"{path}: cannot be read ({one_line(error)}); {_FILE}") from None
 
 
-def read_data_set(path: str | os.PathLike, key: str) -> np.ndarray:
+def read_data_set(path: str | os.PathLike, key: str | None = None) -> np.ndarray:
     """Reads one data set, or the only one in a group.
 
     Args:
         path: the file.
-        key: the name of the data set or group.
+        key: the name of the data set or group, or "group/name"; None for the only one in the file.
 
     Returns:
-        (T_v, D) float32 array; its values are not checked.
+        float32 array of any shape; its values are not checked.
 
     Raises:
-        InputError: if the file or data set is missing or unreadable, the data set is not two-dimensional, is
-            empty or not numeric, or is kept in another file.
+        InputError: if the file or data set is missing or unreadable, is not numeric, or is kept in another
+            file.
     """
+    if key is None:
+        key = the_only(path, list_keys(path), "data set")
+    where = _name_of(path, key)
     with _open(path) as file:
         try:
-            return _read(_find(file, key, name_of(path, key)), name_of(path, key))
+            return _read(_find(file, key, where), where)
         except InputError:
             raise
         except Exception as error:  # damage makes h5py raise nearly anything
-            raise InputError(
-                f"{name_of(path, key)}: cannot be read ({one_line(error)}); {_DATA_SET}"
-            ) from None
+            raise InputError(f"{where}: cannot be read ({one_line(error)}); {EXPECTED}") from None
+
+
+def sample_data_set(path: str | os.PathLike, key: str, places: Callable[[int], Sequence[int]]) -> bytes:
+    """The shape of a data set and the bytes of a few of its rows, without reading the others.
+
+    Args:
+        path: the file.
+        key: the name of the data set or group.
+        places: takes the number of rows, and returns the rows to read, in order.
+
+    Returns:
+        The bytes; none if the data set cannot be read, which is told where it is opened.
+    """
+    where = _name_of(path, key)
+    try:
+        with _open(path) as file:
+            node = _find(file, key, where)
+            return repr(node.shape).encode() + b"".join(node[row].tobytes() for row in places(len(node)))
+    except Exception:  # an `InputError`, or nearly anything that damage makes h5py raise
+        return b""
+
+
+def _name_of(path: str | os.PathLike, key: str) -> str:
+    return f"{path}: data set {key!r}"
 
 
 def _open(path: str | os.PathLike):
@@ -79,15 +106,27 @@ def _open(path: str | os.PathLike):
 
 def _find(file, key: str, where: str):
     """The data set of that name, or the only one in the group of that name."""
-    import h5py
-
-    node = _child(file, key, where)
-    if isinstance(node, h5py.Group):
+    node = file
+    for name in key.split("/"):  # step by step, since a path would follow links on its way
+        if not _is_group(node):
+            raise InputError(f"{where}: is not there; expected a data set of that name")
+        node = _child(node, name, where)
+    if _is_group(node):
         inside = list(node)
         if len(inside) != 1:
-            raise InputError(f"{where}: is a group of {len(inside)}; expected one data set in it")
+            shown = ", ".join(map(repr, inside[:4]))
+            raise InputError(
+                f"{where}: is a group of {len(inside)} ({shown}); expected one data set in it, or one per "
+                "stream under the stream's name"
+            )
         node = _child(node, inside[0], where)
     return node
+
+
+def _is_group(node) -> bool:
+    import h5py
+
+    return isinstance(node, h5py.Group)
 
 
 def _child(group, name: str, where: str):
@@ -108,12 +147,10 @@ def _child(group, name: str, where: str):
 def _read(node, where: str) -> np.ndarray:
     import h5py
 
-    if not isinstance(node, h5py.Dataset) or node.dtype.kind not in "fiu":
-        raise InputError(f"{where}: holds no numbers; {_DATA_SET}")
-    if node.ndim != 2 or 0 in node.shape:
-        raise InputError(f"{where}: has shape {node.shape}; {_DATA_SET}")
+    if not isinstance(node, h5py.Dataset) or node.dtype.kind not in "fiu" or node.shape is None:
+        raise InputError(f"{where}: holds no numbers; {EXPECTED}")
     # Whatever is not stored reads as zeros, so that a small file could fill the memory.
     if node.nbytes > _DEFLATE * node.id.get_storage_size():
-        raise InputError(f"{where}: has shape {node.shape}, more than is stored; {_DATA_SET}")
+        raise InputError(f"{where}: has shape {node.shape}, more than is stored; {EXPECTED}")
     with np.errstate(over="ignore"):  # an overflow becomes infinite, which the values' check refuses
-        return node[:].astype(np.float32, copy=False)
+        return np.asarray(node[()]).astype(np.float32, copy=False)

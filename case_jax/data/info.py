@@ -8,19 +8,24 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from case_jax.data.files import read_json
 from case_jax.errors import InputError
 
 __all__ = [
     "ACTIVITYNET",
+    "AS_STORED",
     "FIELDS",
     "THUMOS14",
+    "Crops",
     "DatasetInfo",
+    "Dtype",
     "Field",
     "Layout",
+    "Reading",
     "as_fields",
+    "as_settings",
     "info_from",
     "info_path",
     "known_fields",
@@ -29,6 +34,31 @@ __all__ = [
 ]
 
 Layout = Literal["thumos14", "activitynet"]
+
+Crops = Literal["none", "mean", "mean_first", "mean_second"]
+"""What a third axis of a file's array is. "none": there is none. "mean": crops of the frames, whose mean is
+taken; the axis is the one of 5 or 10, or the first one. "mean_first", "mean_second": the first or the second
+axis, where the shape alone does not tell."""
+
+Dtype = Literal["stored", "bfloat16"]
+"""What 2-byte values without a type are. numpy writes bfloat16 so. "stored": they are refused."""
+
+
+class Reading(NamedTuple):
+    """How the arrays in a data set's files are to be taken."""
+
+    rescaled: bool = False  # see `DatasetInfo`; a file may then have its 100 snippets as columns
+    crops: Crops = "none"
+    dtype: Dtype = "stored"
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the values are among those that there are."""
+        return self.crops in get_args(Crops) and self.dtype in get_args(Dtype)
+
+
+AS_STORED = Reading()
+_LATER = ("crops", "dtype")  # facts that runs of version 0.1.0 do not have
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +74,13 @@ class DatasetInfo:
     # Each video's features were rescaled to a number of snippets that covers the whole video. The annotated
     # duration then tells the time; frames do not.
     rescaled: bool = False
+    crops: Crops = "none"
+    dtype: Dtype = "stored"
+
+    @property
+    def reading(self) -> Reading:
+        """How the arrays in the files are to be taken."""
+        return Reading(self.rescaled, self.crops, self.dtype)
 
     @property
     def seconds_per_snippet(self) -> float:
@@ -119,6 +156,17 @@ def _check_bool(where: str, value: Any) -> bool:
     return value
 
 
+def _check_one_of(kind: Any) -> Callable[[str, Any], str]:
+    known = get_args(kind)
+
+    def check(where: str, value: Any) -> str:
+        if value not in known:
+            raise InputError(f"{where} is {value!r}; expected one of {', '.join(known)}")
+        return value
+
+    return check
+
+
 class Field(NamedTuple):
     """One field of dataset.json.
 
@@ -129,6 +177,7 @@ class Field(NamedTuple):
         fills: the field of `DatasetInfo` that it fills; for an object, one per key; None if it fills none.
         layouts: the layouts that allow it.
         in_annotations: whether ActivityNet's annotations tell it, so that its writer leaves it out.
+        rare: whether the writers leave it out where it has its default.
     """
 
     name: str
@@ -136,6 +185,7 @@ class Field(NamedTuple):
     fills: str | Mapping[str, str] | None
     layouts: tuple[Layout, ...] = ("thumos14", "activitynet")
     in_annotations: bool = False
+    rare: bool = False
 
 
 FIELDS = (
@@ -145,7 +195,9 @@ FIELDS = (
     Field("classes", _check_names, "classes", in_annotations=True),
     Field("subsets", _check_subsets, {"train": "train_subset", "test": "test_subset"}, in_annotations=True),
     Field("annotations", _check_file_name, None, layouts=("activitynet",)),
-    Field("rescaled", _check_bool, "rescaled", layouts=("activitynet",)),
+    Field("rescaled", _check_bool, "rescaled", layouts=("activitynet",), rare=True),
+    Field("crops", _check_one_of(Crops), "crops", rare=True),
+    Field("dtype", _check_one_of(Dtype), "dtype", rare=True),
 )
 
 
@@ -216,9 +268,14 @@ def as_fields(info: DatasetInfo, layout: Layout) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, field in known_fields(layout).items():
         if isinstance(field.fills, str):
-            fields[name] = getattr(info, field.fills)
+            if not (field.rare and getattr(info, field.fills) == getattr(_DEFAULTS[layout], field.fills)):
+                fields[name] = getattr(info, field.fills)
         elif field.fills is not None:
             fields[name] = {key: getattr(info, filled) for key, filled in field.fills.items()}
-    if not info.rescaled:
-        fields.pop("rescaled", None)  # the usual case needs no word
     return fields
+
+
+def as_settings(info: DatasetInfo) -> dict[str, Any]:
+    """All facts by name, as a run keeps them. Those that came later are left out where they are as ever."""
+    facts = dataclasses.asdict(info)
+    return {n: value for n, value in facts.items() if n not in _LATER or value != getattr(AS_STORED, n)}

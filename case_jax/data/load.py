@@ -9,7 +9,9 @@ from case_jax.data.thumos import is_thumos_layout, load_thumos
 __all__ = ["load_dataset"]
 
 
-def load_dataset(data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: str = "float32") -> Dataset:
+def load_dataset(
+    data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: str = "float32", strict: bool = False
+) -> Dataset:
     """Reads a data set in the layout of THUMOS14 or of ActivityNet, and checks all of it that is used.
 
     Args:
@@ -18,6 +20,8 @@ def load_dataset(data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: 
         in_memory: False to leave the features on disk. Each file is then opened once, to check its shape, and
             values are checked when they are read.
         dtype: "float32" or "bfloat16", of features in memory.
+        strict: whether a video's streams have to be equally long. Otherwise those that differ by one snippet
+            are cut to the shorter, and counted in `Split.num_cut`.
 
     Returns:
         `Dataset`. Videos may have any number of snippets, one or more.
@@ -26,4 +30,4 @@ def load_dataset(data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: 
         InputError: if a file is missing, unreadable or of the wrong form, or files do not fit together.
     """
     load = load_thumos if is_thumos_layout(data_dir) else load_activitynet
-    return load(data_dir, in_memory=in_memory, dtype=dtype)
+    return load(data_dir, in_memory=in_memory, dtype=dtype, strict=strict)

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from case_jax.data.feature_files import FeatureFiles, video_length
-from case_jax.data.formats import read_source
+from case_jax.data.sources import read_source
 
 if TYPE_CHECKING:  # reading features does not need jax
     import jax

@@ -2,13 +2,14 @@
 
     DATA_DIR/
       features/train/<stream>/<video>.npy     (T_v, D) features, one file per video and stream
-      features/test/<stream>/<video>.npy
+      features/test/<stream>/<video>.npy      or features/test/<video>.npz with one array per stream, or with
+                                              the streams side by side in one array
       split_train.txt, split_test.txt         one video name a line
       gt.json                                 annotations in ActivityNet's form
       dataset.json                            optional; its defaults are THUMOS14's
 
-Features may be in any format of one array per file (`case_jax.data.formats`). `case_jax.data.info` lists the
-fields of dataset.json.
+Features may be in any format (`case_jax.data.formats`). `case_jax.data.info` lists the fields of
+dataset.json.
 """
 
 import json
@@ -21,12 +22,15 @@ import numpy as np
 
 from case_jax.data.annotations import AnnotatedVideo, read_ground_truth
 from case_jax.data.dataset import Dataset, Split, Video
-from case_jax.data.feature_files import Widths, check_shapes
+from case_jax.data.feature_files import CheckShapes, num_cut, shape_checker
 from case_jax.data.files import write_text_atomically
-from case_jax.data.formats import Source, find_array, write_features
-from case_jax.data.info import DatasetInfo, as_fields, info_path, read_info
-from case_jax.data.names import read_names, split_path
+from case_jax.data.formats import find_array, list_arrays
+from case_jax.data.info import AS_STORED, DatasetInfo, Reading, as_fields, info_path, read_info
+from case_jax.data.names import is_hidden, read_names, split_path
+from case_jax.data.npy import write_features
 from case_jax.data.packed import read_packed
+from case_jax.data.sources import Source
+from case_jax.data.together import divide_files
 from case_jax.errors import InputError
 
 __all__ = [
@@ -62,9 +66,25 @@ class ThumosPaths(NamedTuple):
         """The folder of one stream's files."""
         return self.features(split) / stream
 
-    def sources(self, split: str, video: str, streams: Sequence[str]) -> dict[str, Source]:
-        """Stream -> where a video's features are, or would be if they were there."""
-        return {stream: Source(find_array(self.stream(split, stream), video)) for stream in streams}
+    def sources(
+        self, split: str, video: str, streams: Sequence[str], reading: Reading = AS_STORED
+    ) -> dict[str, Source]:
+        """Stream -> where a video's features are, or would be if they were there.
+
+        Raises:
+            InputError: if one file has all streams, and cannot be read or divided.
+        """
+        paths = {stream: find_array(self.stream(split, stream), video) for stream in streams}
+        if not any(map(os.path.exists, paths.values())):
+            together = find_array(self.features(split), video)
+            if os.path.isfile(together):
+                return divide_files({video: Source(together, reading=reading)}, streams)[video]
+        return {stream: Source(path, reading=reading) for stream, path in paths.items()}
+
+    def list_features(self, split: str, stream: str) -> tuple[dict[str, Path], list[str]]:
+        """The files of a split's features, of one stream or of all together, as `list_arrays` lists them."""
+        folder = self.stream(split, stream)
+        return list_arrays(folder if os.path.isdir(folder) else self.features(split))
 
 
 class FoundThumos(NamedTuple):
@@ -90,7 +110,8 @@ def is_thumos_layout(data_dir: str | os.PathLike) -> bool:
     paths = ThumosPaths(Path(data_dir))
     if not os.path.isdir(data_dir):
         return True
-    named = {path.name for path in paths.data_dir.glob("*.json")} - {info_path(data_dir).name}
+    listed = {path.name for path in paths.data_dir.glob("*.json") if not is_hidden(path.name)}
+    named = listed - {info_path(data_dir).name}
     has_parts = paths.names("train").exists() or paths.features("train").is_dir()
     return has_parts and (not named or paths.ground_truth.name in named)
 
@@ -117,7 +138,9 @@ def find_thumos(data_dir: str | os.PathLike) -> FoundThumos:
     )
 
 
-def load_thumos(data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: str = "float32") -> Dataset:
+def load_thumos(
+    data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: str = "float32", strict: bool = False
+) -> Dataset:
     """Reads a data set in this layout and checks all of it.
 
     Args:
@@ -125,6 +148,8 @@ def load_thumos(data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: s
         in_memory: False to leave the features on disk. Each file is then opened once, to check its shape, and
             values are checked when they are read.
         dtype: "float32" or "bfloat16", of features in memory.
+        strict: whether a video's streams have to be equally long. Otherwise those that differ by one snippet
+            are cut to the shorter, and counted in `Split.num_cut`.
 
     Returns:
         `Dataset`. Videos may have any number of snippets, one or more.
@@ -135,21 +160,22 @@ def load_thumos(data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: s
             listed video without annotations, or one that gt.json lacks or has in another subset.
     """
     found = find_thumos(data_dir)
-    widths: Widths = {}
-    train, test = (_load_split(found, split, widths, in_memory, dtype) for split in ("train", "test"))
+    check = shape_checker(strict=strict)
+    train, test = (_load_split(found, split, check, in_memory, dtype) for split in ("train", "test"))
     return Dataset(found.info, train, test)
 
 
-def _load_split(found: FoundThumos, split: str, widths: Widths, in_memory: bool, dtype: str) -> Split:
+def _load_split(found: FoundThumos, split: str, check: CheckShapes, in_memory: bool, dtype: str) -> Split:
     names, streams = found.names[split], found.info.streams
     files, annotations = [], []
     for name in names:
         entry = _check_entry(found, split, name)
         _check_labels(found, name, entry)
-        files.append(check_shapes(found.paths.sources(split, name, streams), widths))
+        files.append(check(found.paths.sources(split, name, streams, found.info.reading)))
         annotations.append(entry.annotations)
     packed, features = read_packed(files, streams, dtype) if in_memory else (None, files)
-    return Split(found.subset(split), tuple(map(Video, names, features, annotations)), packed)
+    videos = tuple(map(Video, names, features, annotations))
+    return Split(found.subset(split), videos, packed, num_cut=num_cut(files))
 
 
 def _check_entry(found: FoundThumos, split: str, name: str) -> AnnotatedVideo:

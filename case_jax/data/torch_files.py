@@ -1,4 +1,4 @@
-"""State dicts in PyTorch's files: read without PyTorch and without running their content; written with it."""
+"""PyTorch's files: read without PyTorch and without running their content; state dicts, written with it."""
 
 import collections
 import io
@@ -15,16 +15,13 @@ from case_jax.data.torch_legacy import MAGIC, read_legacy
 from case_jax.data.torch_pickles import TensorUnpickler, check_memo, dtype_of, tensor_of
 from case_jax.errors import InputError
 
-__all__ = ["read_state_dict", "write_state_dict"]
+__all__ = ["read_state_dict", "read_torch", "write_state_dict"]
 
 _EXPECTED = "expected a state dict as torch.save(model.state_dict(), path) writes it"
 
 
 def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads the arrays of a state dict.
-
-    The file is a zip archive of one pickle and the arrays' bytes, or has the form before PyTorch 1.6. This
-    reader knows only the few names that tensors are made of; any other name is refused, never called.
 
     Args:
         path: a file of PyTorch. If all names begin with "module.", that prefix is left out.
@@ -35,28 +32,47 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Raises:
         InputError: if the file is missing, damaged, or holds anything but named tensors.
     """
-    path = Path(path)
-    refuse_pipes(path, expected=_EXPECTED)
-    try:
-        with open(path, "rb") as file:
-            if file.read(len(MAGIC)) == MAGIC:
-                file.seek(0)
-                content = read_legacy(file)
-            else:
-                with zipfile.ZipFile(file) as archive:
-                    content = _Reader(archive).load()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; {_EXPECTED}") from None
-    except zipfile.BadZipFile:
-        raise InputError(f"{path}: is not a file of PyTorch; {_EXPECTED}") from None
-    except Exception as error:  # a damaged pickle makes its reader raise nearly anything
-        raise InputError(f"{path}: cannot be read ({one_line(error)}); {_EXPECTED}") from None
+    content = read_torch(path, expected=_EXPECTED)
     named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
     if not named or not content or not all(isinstance(value, np.ndarray) for value in content.values()):
         raise InputError(f"{path}: holds something other than named tensors; {_EXPECTED}")
     if all(name.startswith("module.") for name in content):
         content = {name.removeprefix("module."): value for name, value in content.items()}
     return dict(content)
+
+
+def read_torch(path: str | os.PathLike, *, expected: str) -> Any:
+    """Reads what `torch.save` wrote of tensors, numbers, text, and dictionaries and lists of them.
+
+    The file is a zip archive of one pickle and the arrays' bytes, or has the form before PyTorch 1.6. This
+    reader knows only the few names that tensors are made of; any other name is refused, never called.
+
+    Args:
+        path: the file.
+        expected: what it should be, beginning with "expected", for messages.
+
+    Returns:
+        The content, in which each tensor is a read-only array of the stored shape and dtype. In a file of the
+        form before PyTorch 1.6, only tensors that are the content or lie in its dictionary are arrays.
+
+    Raises:
+        InputError: if the file is missing or damaged.
+    """
+    path = Path(path)
+    refuse_pipes(path, expected=expected)
+    try:
+        with open(path, "rb") as file:
+            if file.read(len(MAGIC)) == MAGIC:
+                file.seek(0)
+                return read_legacy(file)
+            with zipfile.ZipFile(file) as archive:
+                return _Reader(archive).load()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {expected}") from None
+    except zipfile.BadZipFile:
+        raise InputError(f"{path}: is not a file of PyTorch; {expected}") from None
+    except Exception as error:  # a damaged pickle makes its reader raise nearly anything
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); {expected}") from None
 
 
 def write_state_dict(path: str | os.PathLike, state_dict: Mapping[str, np.ndarray]) -> None:

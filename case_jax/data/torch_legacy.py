@@ -101,9 +101,11 @@ class _Reader(TensorUnpickler):
 
 def _resolved(content: Any, arrays: dict[str, np.ndarray]) -> Any:
     """The content with its tensors; looks into one dictionary only, since state dicts are flat."""
-    if not isinstance(content, dict):
-        return content
-    return {
-        name: tensor_of(arrays[value.key], *value[1:]) if isinstance(value, _Pending) else value
-        for name, value in content.items()
-    }
+    if isinstance(content, _Pending):
+        return tensor_of(arrays[content.key], *content[1:])
+    if isinstance(content, dict):
+        return {
+            name: tensor_of(arrays[value.key], *value[1:]) if isinstance(value, _Pending) else value
+            for name, value in content.items()
+        }
+    return content

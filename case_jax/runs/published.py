@@ -11,8 +11,10 @@ import jax
 import numpy as np
 
 from case_jax.config import CaseConfig
-from case_jax.data.formats import Source, read_source, write_features
 from case_jax.data.info import DatasetInfo
+from case_jax.data.names import is_hidden
+from case_jax.data.npy import write_features
+from case_jax.data.sources import Source, read_source
 from case_jax.data.torch_files import read_state_dict, write_state_dict
 from case_jax.errors import InputError
 from case_jax.runs.checkpoints import CheckpointStore
@@ -205,7 +207,7 @@ def _check_empty(folder: Path) -> None:
     if not os.path.lexists(folder):
         return
     try:
-        empty = not os.listdir(folder)
+        empty = all(map(is_hidden, os.listdir(folder)))
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror}); expected a new folder") from None
     if not empty:

@@ -22,20 +22,23 @@ from case_jax.training.loop import NonFiniteLossError
 __all__ = ["Run", "check_batch", "place_of_data", "read_data"]
 
 
-def read_data(data: str | os.PathLike, config: CaseConfig, *, in_memory: bool = True) -> Dataset:
+def read_data(
+    data: str | os.PathLike, config: CaseConfig, *, in_memory: bool = True, strict: bool = False
+) -> Dataset:
     """Reads the data set of a run.
 
     Args:
         data: a folder in the layout of THUMOS14 or ActivityNet, or `SYNTHETIC` for the embedded data set.
         config: its ``feature_dtype`` is that of features in memory.
         in_memory: False to leave the features on disk.
+        strict: whether a video's streams have to be equally long; see `load_dataset`.
 
     Raises:
         InputError: if the data set cannot be read.
     """
     if data == SYNTHETIC:
         return make_synthetic_dataset()
-    return load_dataset(data, in_memory=in_memory, dtype=config.feature_dtype)
+    return load_dataset(data, in_memory=in_memory, dtype=config.feature_dtype, strict=strict)
 
 
 def place_of_data(workdir: Workdir, given: str | os.PathLike | None = None) -> str | os.PathLike:

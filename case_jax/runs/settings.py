@@ -13,7 +13,7 @@ import jax
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import Dataset
 from case_jax.data.extraction import Extraction, common_extraction
-from case_jax.data.info import DatasetInfo
+from case_jax.data.info import DatasetInfo, as_settings
 from case_jax.training.state import TrainState, create_train_state
 
 __all__ = ["EVAL_EVERY", "SYNTHETIC", "TIOU", "RunSettings"]
@@ -98,17 +98,17 @@ class RunSettings(NamedTuple):
             may_differ.add("method.num_steps")
         old, new = _flatten(self.as_json()), _flatten(other.as_json())
         if self.extraction is None or other.extraction is None:  # one of them may only not be known
-            may_differ |= {name for name in new if name.startswith("extraction.")}
-        for name in new:
-            if name not in may_differ and old.get(name) != new[name]:
-                return name.removeprefix("method."), _short(old.get(name)), _short(new[name])
+            may_differ |= {name for name in {**new, **old} if name.startswith("extraction.")}
+        for name in {**new, **old}:  # each may have facts that the other leaves out
+            if name not in may_differ and old.get(name) != new.get(name):
+                return name.removeprefix("method."), _short(old.get(name)), _short(new.get(name))
         return None
 
     def as_json(self) -> dict[str, Any]:
         """A dictionary ready for JSON; the inverse of `from_json`."""
         return {
             "method": dataclasses.asdict(self.config),
-            "dataset": dataclasses.asdict(self.info),
+            "dataset": as_settings(self.info),
             "stream_widths": self.stream_widths,
             "seed": self.seed,
             "eval_every": self.eval_every,
@@ -150,6 +150,7 @@ class RunSettings(NamedTuple):
             and all(0 < width < 2**31 for width in self.stream_widths.values()),
             "'dataset' has no classes or no time of a snippet": bool(self.info.classes)
             and 1e-15 <= self.info.seconds_per_snippet <= 1e15,
+            "'dataset' has unknown 'crops' or 'dtype'": self.info.reading.is_known,
             "'seed' or 'eval_every' is out of range": 0 <= self.seed < 2**31 and self.eval_every > 0,
             f"'tiou' is {self.tiou!r}": bool(self.tiou) and all(0 < t <= 1 for t in self.tiou),
         }

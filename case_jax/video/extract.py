@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from case_jax.data.extraction import ExtractedVideo, Extraction, features_path, read_record, write_record
-from case_jax.data.formats import write_features
+from case_jax.data.names import is_hidden
+from case_jax.data.npy import write_features
 from case_jax.errors import InputError
 from case_jax.video.clips import Clip, identity_of
 from case_jax.video.i3d import i3d_features, prepare
@@ -256,7 +257,7 @@ class FolderOfFeatures:
                 )
         else:
             for stream in extraction.streams:
-                if next((self.folder / stream).glob("*"), None):
+                if not all(is_hidden(path.name) for path in (self.folder / stream).glob("*")):
                     raise InputError(
                         f"{self.folder / stream}: holds files, and {features_path(self.folder)} is missing; "
                         "expected an empty folder, or one that was extracted to before"

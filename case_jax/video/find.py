@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from case_jax.data.files import refuse_pipes
+from case_jax.data.names import is_hidden
 from case_jax.errors import InputError
 
 __all__ = ["find_videos", "numbered_images"]
@@ -57,12 +58,12 @@ def _below(root: Path):
     for folder, folders, files in os.walk(root, followlinks=True):
         # A link may lead back to a folder above it.
         real = os.path.realpath(folder)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [] if real in seen else sorted(name for name in folders if not is_hidden(name))
         if real in seen:
             continue
         seen.add(real)
         videos = sorted(
-            name for name in files if not name.startswith(".") and Path(name).suffix.lower() in _VIDEOS
+            name for name in files if not is_hidden(name) and Path(name).suffix.lower() in _VIDEOS
         )
         for name in videos:
             yield Path(name).stem, Path(folder, name)
@@ -71,7 +72,7 @@ def _below(root: Path):
 
 
 def _number(name: str) -> re.Match | None:
-    return None if name.startswith(".") else _NUMBERED.fullmatch(name)
+    return None if is_hidden(name) else _NUMBERED.fullmatch(name)
 
 
 def numbered_images(folder: str | os.PathLike) -> list[Path]:

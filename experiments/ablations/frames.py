@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from case_jax.data.names import is_hidden
 from case_jax.errors import InputError
 
 __all__ = ["Frames"]
@@ -64,7 +65,8 @@ class Frames:
 
 def _pictures(root: Path, video: str) -> list[Path]:
     """A video's pictures by the last number in their names; pictures without a number are left out."""
-    paths = [path for path in root.glob(f"{_literal(video)}/*") if path.suffix.lower() in _ENDINGS]
+    listed = (path for path in root.glob(f"{_literal(video)}/*") if not is_hidden(path.name))
+    paths = [path for path in listed if path.suffix.lower() in _ENDINGS]
     numbered = [(int(re.findall(r"\d+", p.stem)[-1]), p) for p in paths if re.search(r"\d", p.stem)]
     if not numbered:
         raise InputError(

@@ -2,6 +2,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import ROOT
@@ -40,6 +41,17 @@ def test_it_refuses_what_training_refuses(small_dataset, tmp_path):
     found = counts(checked(folder))
     assert found["videos of another subset"] == {"train": 1, "test": 0}
     assert found["videos without features"] == {"train": 0, "test": 4}
+
+
+def test_streams_that_differ_by_one_snippet_are_refused_if_strict(small_dataset, tmp_path):
+    folder = tmp_path / "D"
+    shutil.copytree(small_dataset, folder)
+    path = sorted((folder / "features" / "test" / "flow").iterdir())[0]
+    np.save(path, np.load(path)[:-1])
+    printed = succeed_here("check", f"--data_dir={folder}", "--novalues")
+    assert "cut to the shorter" in printed
+    what = "streams that differ by one snippet"
+    assert counts(checked(folder, "--novalues", "--strict"))[what] == {"train": 0, "test": 1}
 
 
 def checked(folder: Path, *flags: str) -> dict:

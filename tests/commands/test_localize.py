@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import h5py
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from case_jax.localization.export import as_csv, as_srt, as_webvtt
 from case_jax.localizer import Localizer
 from tests.conftest import ROOT
 from tests.helpers.commands import interruptible, refuse_here, run_here, succeed_here
+from tests.helpers.files import edit_json
 from tests.helpers.refusals import assert_parts
 from tests.helpers.runs import contents
 from tests.helpers.workdirs import best_of, metrics_of, results_of
@@ -67,6 +69,35 @@ def test_the_best_checkpoint_finds_again_what_training_predicted(trained, flags,
         f"{tmp_path / 'found.json'}\n"
     )
     assert not (tmp_path / "found.json.partial").exists()
+
+
+def test_streams_in_one_file_of_which_one_is_a_snippet_longer(trained, features, flags, tmp_path, expected):
+    """Beside the hidden files that macOS leaves."""
+    for name in NAMES:
+        rgb, flow = (np.load(features / stream / f"{name}.npy") for stream in STREAMS)
+        np.savez(features / f"{name}.npz", rgb=rgb, flow=np.concatenate([flow, flow[:1]]))
+        (features / f"._{name}.npz").write_bytes(b"\0\5\026\7")
+    for stream in STREAMS:
+        shutil.rmtree(features / stream)
+    message = refuse_here("localize", *flags, "--strict")
+    assert_parts(message, f"{features}/{NAMES[0]}.npz: array 'flow'", "snippets", "array 'rgb'")
+    succeed_here("localize", *flags)
+    assert results_of(tmp_path / "found.json") == expected
+
+
+def test_files_are_read_as_those_of_the_runs_data(trained, features, flags, tmp_path, expected):
+    """Here: crops of the frames, in values whose type numpy does not write."""
+    workdir = shutil.copytree(trained.workdir, tmp_path / "W")
+    edit_json(workdir / "config.json", lambda c: c["dataset"].update(crops="mean", dtype="bfloat16"))
+    for path in features.rglob("*.npy"):
+        np.save(path, np.stack([np.load(path)] * 10).astype(ml_dtypes.bfloat16))
+    message = refuse_here("localize", *flags)
+    assert_parts(message, features / "rgb" / f"{NAMES[0]}.npy", "bfloat16", '"dtype": "bfloat16"')
+    succeed_here("localize", *flags, f"--checkpoint={workdir}")
+    found = results_of(tmp_path / "found.json")
+    assert list(found) == NAMES
+    for name in NAMES:  # features are rounded to 8 bits
+        assert {entry["label"] for entry in found[name]} == {entry["label"] for entry in expected[name]}
 
 
 @pytest.mark.parametrize("window", [None, 128])

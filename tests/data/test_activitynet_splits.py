@@ -15,7 +15,7 @@ DATABASE = {
 
 
 def test_the_only_json_file_beside_the_facts_annotates(tmp_path):
-    for name in ("anet.json", "dataset.json", "notes.txt"):
+    for name in ("anet.json", "dataset.json", "notes.txt", "._anet.json", ".cache.json"):
         (tmp_path / name).touch()
     assert find_annotations(tmp_path, None) == tmp_path / "anet.json"
 

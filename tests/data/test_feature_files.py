@@ -7,11 +7,13 @@ from case_jax.data.feature_files import (
     FeatureFiles,
     KeptFeatures,
     check_shapes,
+    num_cut,
     read_snippets,
+    shape_checker,
     video_length,
 )
-from case_jax.data.formats import Source
-from tests.helpers.files import ONES
+from case_jax.data.sources import Source, read_source
+from tests.helpers.files import ONES, write_array
 from tests.helpers.refusals import assert_parts, refusal
 
 LENGTHS, WIDTHS = (6, 1, 9), {"rgb": 5, "flow": 3}
@@ -91,7 +93,9 @@ def test_new_streams_are_added_to_the_known_widths(tmp_path, dtype):
     "content, wrong, expected",
     [
         (np.ones((6, 4), np.float32), "4 channels", "3 … {}/flow/v0.npy"),
-        (np.ones((7, 3), np.float32), "7 snippets", "6 … {}/rgb/v0.npy"),
+        (np.ones((3, 8), np.float32), "8 channels", "3, which it has as rows, … {}/flow/v0.npy"),
+        (np.ones((8, 3), np.float32), "8 snippets", "6 … {}/rgb/v0.npy"),
+        (np.ones((4, 3), np.float32), "4 snippets", "6 … {}/rgb/v0.npy"),
         (np.ones((0, 3), np.float32), "shape (0, 3)", ".npy"),
         (None, "no such file", ".npy"),
     ],
@@ -104,6 +108,46 @@ def test_shapes_that_do_not_fit_are_named(files, tmp_path, content, wrong, expec
         np.save(path, content)
     message = refusal(check_shapes, sources(tmp_path, "v0"), widths)
     assert_parts(message, path, wrong, expected.format(tmp_path))
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("longer", STREAMS)
+@pytest.mark.parametrize("ending", [".npy", ".csv", ".npz"])
+def test_streams_that_differ_by_one_snippet_are_cut_to_the_shorter(ending, longer, keep, tmp_path):
+    arrays = {s: np.arange((5 + (s == longer)) * width).reshape(-1, width) for s, width in WIDTHS.items()}
+    for stream, array in arrays.items():
+        write_array(tmp_path / f"{stream}{ending}", array.astype(np.float32))
+    given = {stream: Source(tmp_path / f"{stream}{ending}") for stream in STREAMS}
+    files = check_shapes(given, {}, keep=keep)
+    assert (files.num_snippets, video_length(files), files.cut) == (5, 5, True)
+    for stream, array in arrays.items():
+        assert files[stream].shape == array[:5].shape
+        np.testing.assert_array_equal(files[stream], array[:5])
+        np.testing.assert_array_equal(read_source(files.sources[stream]), array[:5])
+        np.testing.assert_array_equal(read_snippets(files, stream, np.array([4, 0])), array[[4, 0]])
+        with pytest.raises(IndexError):
+            read_snippets(files, stream, np.array([5]))
+    message = refusal(lambda: check_shapes(given, {}, strict=True))
+    first, second = (f"{len(array)} snippets" for array in arrays.values())
+    assert_parts(message, tmp_path / f"flow{ending}", second, f"{first.split()[0]} … {tmp_path}/rgb{ending}")
+
+
+def test_streams_of_which_two_differ_by_two_are_refused(tmp_path):
+    lengths = {"rgb": 6, "flow": 7, "audio": 5}
+    for stream, length in lengths.items():
+        np.save(tmp_path / f"{stream}.npy", np.ones((length, 2)))
+    message = refusal(check_shapes, {s: Source(tmp_path / f"{s}.npy") for s in lengths}, {})
+    assert_parts(message, tmp_path / "flow.npy", "7 snippets", f"6 … {tmp_path}/rgb.npy")
+
+
+def test_videos_that_are_cut_are_counted(files, tmp_path):
+    assert num_cut(files) == 0
+    np.save(tmp_path / "rgb" / "v1.npy", np.ones((2, 5)))
+    check = shape_checker(strict=False)
+    assert num_cut(check(sources(tmp_path, f"v{i}")) for i in range(3)) == 1
+    np.save(tmp_path / "rgb" / "v2.npy", np.ones((9, 4)))
+    assert "expected 5" in refusal(check, sources(tmp_path, "v2"))  # the widths of the first video
+    refusal(shape_checker(strict=True), sources(tmp_path, "v1"))
 
 
 def test_a_width_that_is_known_from_elsewhere_is_compared(files, tmp_path):

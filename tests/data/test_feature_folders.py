@@ -1,15 +1,18 @@
 """Features of many videos in every form in which they are handed around."""
 
 import os
+import types
 
 import h5py
 import numpy as np
 import pytest
 
 from case_jax.data.feature_folders import find_sources
-from case_jax.data.formats import FORMATS, Source, describe_formats, open_source
+from case_jax.data.formats import FORMATS, describe_formats
+from case_jax.data.info import Reading
+from case_jax.data.sources import Source, open_source
 from tests.data.conftest import STREAMS
-from tests.helpers.files import ONES, npy
+from tests.helpers.files import ONES, npy, npz, torch_file
 from tests.helpers.refusals import assert_parts, assert_refused, refusal
 
 
@@ -47,6 +50,51 @@ def write_hdf5(made):
                 file[f"v_{video}/i3d"] = made.array(video, stream)
 
 
+def write_npz(made):
+    """In the folder itself, beside what macOS leaves."""
+    for video in made.lengths:
+        np.savez(made.path / f"{video}.npz", **{stream: made.array(video, stream) for stream in STREAMS})
+    (made.path / "._a.npz").write_bytes(b"\0\5\026\7")
+
+
+def write_torch(made):
+    (made.path / "features").mkdir()
+    for video in made.lengths:
+        content = torch_file({stream: made.array(video, stream) for stream in STREAMS}, hostile=25.0)
+        (made.path / "features" / f"v_{video}.pt").write_bytes(content)
+
+
+def write_hdf5_per_video(made):
+    for video in made.lengths:
+        with h5py.File(made.path / f"{video}.h5", "w") as file:
+            for stream in STREAMS:
+                file[stream] = made.array(video, stream)
+
+
+def write_hdf5_groups_of_videos(made):
+    with h5py.File(made.path / "features.h5", "w") as file:
+        for video in made.lengths:
+            for stream in STREAMS:
+                file[f"v_{video}/{stream}"] = made.array(video, stream)
+
+
+def write_hdf5_groups_of_streams(made):
+    (made.path / "features").mkdir()
+    with h5py.File(made.path / "features" / "features.hdf5", "w") as file:
+        for video in made.lengths:
+            for stream, prefix in zip(STREAMS, ("v_", "")):
+                file[f"{stream}/{prefix}{video}"] = made.array(video, stream)
+        file["flow/._x"] = ONES
+
+
+def write_several_formats(made):
+    for video, write in zip(made.lengths, (write_npz, write_torch, write_hdf5_per_video)):
+        write(types.SimpleNamespace(path=made.path, lengths=[video], array=made.array))
+    for path in (made.path / "features").iterdir():
+        path.rename(made.path / path.name)
+    (made.path / "features").rmdir()
+
+
 def write_one_hdf5(made):
     with h5py.File(made.path / "features.h5", "w") as file:
         for video in made.lengths:
@@ -65,6 +113,12 @@ FORMS = [
     write_side_by_side,
     write_hdf5,
     write_one_hdf5,
+    write_npz,
+    write_torch,
+    write_hdf5_per_video,
+    write_hdf5_groups_of_videos,
+    write_hdf5_groups_of_streams,
+    write_several_formats,
 ]
 
 
@@ -81,7 +135,7 @@ def test_every_form_gives_the_same_features(bare_activitynet, write):
             np.testing.assert_allclose(open_source(of_video[stream]), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("ending", [ending for form in FORMATS if not form.keys for ending in form.endings])
+@pytest.mark.parametrize("ending", [ending for form in FORMATS for ending in form.endings])
 def test_files_of_any_ending_are_found(ending, tmp_path):
     for stream in STREAMS:
         (tmp_path / stream).mkdir()
@@ -154,10 +208,71 @@ def test_streams_side_by_side_are_equally_wide_unless_told(tmp_path):
     assert find_sources(tmp_path, ["rgb"]).sources == {"x": {"rgb": Source(tmp_path / "x.npy")}}
 
 
-def test_rescaled_files_are_marked(tmp_path):
-    (tmp_path / "x.csv").write_text("1,2\n")
-    (found,) = find_sources(tmp_path, ["rgb"], rescaled=True).sources.values()
-    assert found["rgb"].rescaled
+READING = Reading(rescaled=True, crops="mean", dtype="bfloat16")
+
+
+@pytest.mark.parametrize("write", FORMS)
+def test_every_source_says_how_it_is_to_be_read(write, bare_activitynet):
+    write(bare_activitynet)
+    for of_video in find_sources(bare_activitynet.path, STREAMS, reading=READING).sources.values():
+        assert [source.reading for source in of_video.values()] == [READING, READING]
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path):
+    for folder in (tmp_path, tmp_path / "__MACOSX", tmp_path / ".part"):
+        for stream in STREAMS:
+            (folder / stream).mkdir(parents=True)
+            for name in ("._x.npy", ".DS_Store", "Thumbs.db"):
+                (folder / stream / name).write_bytes(b"\0\5\026\7")
+    for stream in STREAMS:
+        (tmp_path / stream / "x.npy").write_bytes(npy(ONES))
+        (tmp_path / ".part" / stream / "y.npy").write_bytes(npy(ONES))
+    found = find_sources(tmp_path, STREAMS, complete=True)
+    assert list(found.sources) == ["x"]
+    assert found.repeated == ()
+
+
+def test_a_damaged_file_leaves_the_others_in_their_form(tmp_path):
+    for name in "bc":
+        (tmp_path / f"{name}.npz").write_bytes(npz(rgb=ONES, flow=ONES))
+    (tmp_path / "a.npz").write_bytes(b"PK")
+    found = find_sources(tmp_path, STREAMS).sources
+    assert [source.key for source in found["a"].values()] == list(STREAMS)
+    assert_parts(refusal(open_source, found["a"]["rgb"]), tmp_path / "a.npz", "not a whole .npz", ".npz")
+    np.testing.assert_array_equal(open_source(found["c"]["flow"]), ONES)
+    (tmp_path / "b.npz").unlink()
+    (tmp_path / "c.npz").unlink()
+    assert "not a whole" in refusal(find_sources, tmp_path, STREAMS)
+
+
+def test_arrays_of_other_names_are_told(tmp_path):
+    (tmp_path / "a.npz").write_bytes(npz(RGB=ONES, FLOW=ONES))
+    message = refusal(find_sources, tmp_path, STREAMS)
+    assert_parts(
+        message, tmp_path / "a.npz", "2 arrays ('RGB', 'FLOW')", "per stream under the stream's name"
+    )
+
+
+def test_groups_of_other_names_are_told(tmp_path):
+    with h5py.File(tmp_path / "features.h5", "w") as file:
+        file["x/RGB"], file["x/FLOW"] = ONES, ONES
+    message = refusal(find_sources, tmp_path, STREAMS)
+    wrong = "data set 'x': is a group of 2 ('FLOW', 'RGB')"
+    assert_parts(message, tmp_path / "features.h5", wrong, "per stream under the stream's name")
+
+
+def test_a_group_of_one_stream_is_read_as_the_only_stream(tmp_path):
+    with h5py.File(tmp_path / "features.h5", "w") as file:
+        file["x/rgb"], file["y/i3d"] = ONES, 2 * ONES
+    found = find_sources(tmp_path, ["rgb"]).sources
+    np.testing.assert_array_equal(open_source(found["x"]["rgb"]), ONES)
+    np.testing.assert_array_equal(open_source(found["y"]["rgb"]), 2 * ONES)
+
+
+def test_one_stream_alone_is_no_video(tmp_path):
+    with h5py.File(tmp_path / "rgb.h5", "w") as file:
+        file["x"], file["y"] = ONES, ONES
+    assert_refused(lambda folder: find_sources(folder, STREAMS), tmp_path, "no features", "rgb/<video>.npy")
 
 
 def test_no_features_is_told_with_every_format(tmp_path):

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from case_jax.data.feature_files import FeatureFiles
-from case_jax.data.formats import Source
 from case_jax.data.given import open_video
+from case_jax.data.sources import Source
 from tests.helpers.refusals import assert_parts, bad, refusal
 
 WIDTHS = {"rgb": 3, "flow": 2}
@@ -75,6 +75,7 @@ def changed(stream, change):
         bad("another width", changed("rgb", lambda a: a[:, :2]), "v['rgb']", "2 channels", "3 … training"),
         bad("another sum", np.ones((4, 6)), "v", "6 channels", "5 … rgb (3) … flow (2)"),
         bad("another length", changed("flow", lambda a: a[:4]), "v['flow']", "4 snippets", "6 … v['rgb']"),
+        bad("channels in rows", changed("rgb", lambda a: a.T), "v['rgb']", "6 channels", "3, which … rows"),
     ],
 )
 def test_shapes_and_types_that_do_not_fit_are_named(features, named, wrong, expected):
@@ -91,6 +92,16 @@ def test_a_value_is_named_by_its_position_in_the_video(value, shown, tmp_path):
         channel = 4 if form == "side by side" else 1
         wrong = f"snippet 4, channel {channel} is {shown}"
         assert_parts(refusal(video.read, 3, 6), named, wrong, "finite")
+
+
+@pytest.mark.parametrize("form", ["arrays", "lists", "files"])
+@pytest.mark.parametrize("longer", WIDTHS)
+def test_streams_that_differ_by_one_snippet_are_read_to_the_end_of_the_shorter(form, longer, tmp_path):
+    features = {s: array if s == longer else array[:5] for s, array in streams().items()}
+    video = open_video(FORMS[form](tmp_path, features), WIDTHS, "v")
+    assert video.length == 5
+    for stream, array in video.read(2, 5).items():
+        np.testing.assert_array_equal(array, features[stream][2:5], strict=True)
 
 
 def test_files_are_named(tmp_path):

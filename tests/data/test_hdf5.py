@@ -2,8 +2,8 @@ import h5py
 import numpy as np
 import pytest
 
-from case_jax.data.formats import Source, read_source
-from case_jax.data.hdf5 import list_keys, name_of, read_data_set
+from case_jax.data.hdf5 import list_keys, read_data_set
+from case_jax.data.sources import Source, read_source
 from tests.helpers.files import ONES, npy
 from tests.helpers.refusals import assert_parts, assert_refused, bad, refusal
 
@@ -16,6 +16,10 @@ def path(tmp_path_factory):
         file["good"] = ONES
         file["group/c3d"] = ONES.astype(np.float16)
         file["two/x"], file["two/y"] = ONES, ONES
+        file["inner/linked"] = h5py.SoftLink("/good")
+        file["via"] = h5py.ExternalLink("/etc/hostname", "x")
+        file["nothing"] = h5py.Empty("f4")
+        file["scalar"] = 1.5
         file["flat"] = ONES[0]
         file["empty"] = ONES[:0]
         file["text"] = np.array([[b"a"]])
@@ -31,16 +35,33 @@ def path(tmp_path_factory):
 
 
 def test_data_sets_and_groups_of_one(path):
-    for key in ("good", "group"):
+    for key in ("good", "group", "two/x"):
         np.testing.assert_array_equal(read_data_set(path, key), ONES, strict=True)
     assert {"good", "group", "huge"} < set(list_keys(path))
+    assert list_keys(path, "two") == ["x", "y"]
+    assert list_keys(path, "good") == []
+    assert_parts(refusal(list_keys, path, "via"), f"{path}: data set 'via'", "link", "in the file itself")
+
+
+def test_the_only_data_set_needs_no_name(path, tmp_path):
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["features"], file["._x"] = ONES, ONES
+    np.testing.assert_array_equal(read_data_set(tmp_path / "v.h5"), ONES, strict=True)
+    assert_refused(read_data_set, path, "data sets ('", "one data set … per stream")
 
 
 @pytest.mark.parametrize(
     "key, wrong, expected",
     [
         ("gone", "not there", "data set"),
-        ("two", "group of 2", "one data set"),
+        ("two", "group of 2 ('x', 'y')", "one data set … per stream"),
+        ("two/z", "not there", "data set"),
+        ("good/x", "not there", "data set"),
+        ("inner/linked", "link", "in the file itself"),
+        ("soft/x", "link", "in the file itself"),
+        ("via/x", "link", "in the file itself"),
+        ("nothing", "no numbers", "(snippets, channels)"),
+        ("scalar", "shape ()", "(snippets, channels)"),
         ("flat", "shape (3,)", "(snippets, channels)"),
         ("text", "no numbers", "(snippets, channels)"),
         ("empty", "shape (0, 3)", "(snippets, channels)"),
@@ -53,7 +74,7 @@ def test_data_sets_and_groups_of_one(path):
     ],
 )
 def test_data_sets_that_cannot_be_used(path, key, wrong, expected):
-    assert_parts(refusal(read_source, Source(path, key)), name_of(path, key), wrong, expected)
+    assert_parts(refusal(read_source, Source(path, key)), f"{path}: data set {key!r}", wrong, expected)
 
 
 @pytest.mark.parametrize(

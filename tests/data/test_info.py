@@ -5,10 +5,13 @@ import pytest
 
 from case_jax.data.info import (
     ACTIVITYNET,
+    AS_STORED,
     FIELDS,
     THUMOS14,
     DatasetInfo,
+    Reading,
     as_fields,
+    as_settings,
     info_from,
     known_fields,
     read_fields,
@@ -26,6 +29,8 @@ VALUES = {
     "subsets": {"train": "a", "test": "b"},
     "annotations": "gt.json",
     "rescaled": True,
+    "crops": "mean",
+    "dtype": "bfloat16",
 }
 
 
@@ -94,6 +99,28 @@ def test_written_fields_are_read_to_the_same_facts(layout, tmp_path):
     assert read_info(tmp_path, layout) == info == info_from(read_fields(tmp_path, layout), layout)
 
 
+@pytest.mark.parametrize("layout", DEFAULTS)
+def test_rare_fields_are_written_only_where_they_differ(layout):
+    rare = {field.name for field in FIELDS if field.rare}
+    assert rare == {"rescaled", "crops", "dtype"}
+    assert not rare & set(as_fields(DEFAULTS[layout], layout))
+
+
+def test_runs_keep_later_facts_only_where_they_differ():
+    usual = as_settings(THUMOS14)
+    assert list(usual)[-1] == "rescaled"  # as version 0.1.0 wrote it
+    changed = dataclasses.replace(THUMOS14, crops="mean_first")
+    assert as_settings(changed) == {**usual, "crops": "mean_first"}
+    assert changed.reading == AS_STORED._replace(crops="mean_first")
+    assert DatasetInfo(**as_settings(changed)) == changed
+
+
+def test_unknown_readings_are_told():
+    assert AS_STORED.is_known
+    assert not Reading(crops="max").is_known
+    assert not Reading(dtype="float8").is_known
+
+
 NUMBER, NAMES, FOLDER = "number", "different names", "folder"
 RATES = [
     (0, "above 0"),
@@ -120,6 +147,8 @@ REFUSED = [
     *(("subsets", value, '"train" … "test"') for value in ([], ["a"], {"val": "a"}, {"train": 1}, None)),
     *(("annotations", value, "name of a file") for value in ("../gt.json", "/etc/passwd", "..", "", 3)),
     *(("rescaled", value, "true or false") for value in (1, "yes", None)),
+    *(("crops", value, "none, mean, mean_first, mean_second") for value in (10, "first", None, True, [])),
+    *(("dtype", value, "stored, bfloat16") for value in ("float32", "", None, 16, {})),
 ]
 
 

@@ -3,11 +3,12 @@
 import subprocess
 import sys
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from case_jax.data.feature_files import FeatureFiles, read_snippets
-from case_jax.data.formats import ARRAY_FORMATS
+from case_jax.data.formats import FORMATS
 from case_jax.data.load import load_dataset
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.data.thumos import write_dataset
@@ -31,7 +32,7 @@ def test_either_layout_is_read(thumos, activitynet):
     assert [video.name for video in load_dataset(activitynet.path).test.videos] == ["d" * 11]
 
 
-@pytest.mark.parametrize("ending", [ending for form in ARRAY_FORMATS for ending in form.endings])
+@pytest.mark.parametrize("ending", [ending for form in FORMATS for ending in form.endings])
 @pytest.mark.parametrize("layout", ["thumos", "activitynet"])
 def test_either_layout_takes_any_format_of_one_array(layout, ending, request):
     made = request.getfixturevalue(layout)
@@ -47,6 +48,48 @@ def test_either_layout_takes_any_format_of_one_array(layout, ending, request):
         ):
             for stream in STREAMS:
                 np.testing.assert_array_equal(video.features[stream], wanted.features[stream])
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("layout", ["thumos", "activitynet"])
+def test_streams_that_differ_by_one_snippet_are_cut_and_counted(layout, in_memory, request):
+    made = request.getfixturevalue(layout)
+    folder = made if layout == "thumos" else made.path
+    before = load_dataset(folder)
+    assert "cut" not in before.train.population
+    path = next(path for path in folder.rglob("flow/*.npy") if path.stem in ("a", "v_aaaaaaaaaaa"))
+    np.save(path, np.concatenate([np.load(path), np.load(path)[:1]]))
+    found = load_dataset(folder, in_memory=in_memory)
+    assert (found.train.num_cut, found.test.num_cut) == (1, 0)
+    for split, wanted in ((found.train, before.train), (found.test, before.test)):
+        assert split.population.endswith("1 with a stream cut by one snippet") == bool(split.num_cut)
+        packed, expected = split.pack(STREAMS), wanted.pack(STREAMS)
+        np.testing.assert_array_equal(packed.lengths, expected.lengths)
+        for stream, rows in expected.rows.items():
+            np.testing.assert_array_equal(packed.rows[stream], rows)
+    message = refusal(lambda: load_dataset(folder, in_memory=in_memory, strict=True))
+    assert_parts(message, path, "snippets", f"as in {path.parents[1]}/rgb")
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("layout", ["thumos", "activitynet"])
+def test_crops_and_values_without_a_type_are_read_as_dataset_json_says(layout, in_memory, request):
+    made = request.getfixturevalue(layout)
+    folder = made if layout == "thumos" else made.path
+    expected = load_dataset(folder).train.videos
+    for path in folder.rglob("*.npy"):
+        array = np.load(path)
+        if path.parent.name == "rgb":
+            array = np.stack([array + step for step in (-1, 0, 1) * 3 + (0,)], axis=1)  # (T, 10, D)
+        np.save(path, array.astype(ml_dtypes.bfloat16))
+    assert "bfloat16" in refusal(load_dataset, folder)
+    (folder / "dataset.json").write_text('{"dtype": "bfloat16"}')
+    assert '"crops": "mean"' in refusal(load_dataset, folder)
+    (folder / "dataset.json").write_text('{"dtype": "bfloat16", "crops": "mean_second"}')
+    for video, wanted in zip(load_dataset(folder, in_memory=in_memory).train.videos, expected, strict=True):
+        for stream in STREAMS:
+            found = np.asarray(video.features[stream], np.float32)
+            np.testing.assert_allclose(found, wanted.features[stream], atol=0.02)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -111,8 +154,10 @@ def test_reading_needs_no_jax():
     """Tools that only read data sets, and the workers that load batches, start fast without it."""
     modules = (
         *("activitynet", "annotations", "dataset", "doctor", "feature_files", "feature_folders", "files"),
+        *("crops", "csv_features", "hdf5", "named_arrays", "npy", "npz", "sources", "together"),
+        "torch_features",
         *("formats", "given", "info", "load", "names", "packed", "synthetic", "thumos", "torch_files"),
-        "numpy_pickles",
+        *("numpy_pickles", "object_arrays", "wtalc"),
     )
     code = "".join(f"import case_jax.data.{name}\n" for name in modules)
     code += "import sys; sys.exit('jax' in sys.modules)"

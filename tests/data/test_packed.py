@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from case_jax.data.feature_files import check_shapes
-from case_jax.data.formats import Source
 from case_jax.data.packed import DTYPES, allocate_rows, first_rows, pack, read_packed
+from case_jax.data.sources import Source
 from tests.helpers.refusals import assert_parts, refusal
 
 WIDTHS = {"rgb": 5, "flow": 3}

@@ -1,14 +1,16 @@
 import json
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 
-from case_jax.data.formats import ARRAY_FORMATS
+from case_jax.data.doctor import diagnose
+from case_jax.data.formats import FORMATS
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.data.thumos import ThumosPaths, find_thumos, is_thumos_layout, load_thumos, write_dataset
 from tests.data.conftest import STREAMS
-from tests.helpers.files import ONES, edit_json, npy
+from tests.helpers.files import ONES, edit_json, npy, torch_file
 from tests.helpers.refusals import assert_parts, assert_refused, bad, refusal
 
 
@@ -31,14 +33,45 @@ def test_the_layout_has_these_paths(thumos):
     assert {path.relative_to(thumos).as_posix() for path in files} == made
 
 
-def test_a_video_may_be_in_any_format_of_one_array(thumos):
+def test_a_video_may_be_in_any_format(thumos):
     paths = ThumosPaths(thumos)
-    for form in ARRAY_FORMATS:
+    for form in FORMATS:
         for ending in form.endings:
             (paths.stream("train", "rgb") / f"z{ending}").touch()
             assert paths.sources("train", "z", ["rgb"])["rgb"].path.suffix == ending
             (paths.stream("train", "rgb") / f"z{ending}").unlink()
     assert paths.sources("train", "z", ["rgb"])["rgb"].path.name == "z.npy"  # the one to miss
+
+
+@pytest.mark.parametrize("ending", [".npz", ".pt", ".h5", ".npy"])
+def test_one_file_of_a_video_may_hold_all_streams(ending, thumos):
+    """By name, or, as in .npy, side by side."""
+    before = load_thumos(thumos)
+    for folder in (thumos / "features" / split for split in ("train", "test")):
+        for path in sorted((folder / "rgb").iterdir()):
+            rgb, flow = (np.load(folder / stream / path.name) for stream in STREAMS)
+            together = folder / f"{path.stem}{ending}"
+            write = {
+                ".npz": lambda path, rgb=rgb, flow=flow: np.savez(path, rgb=rgb, flow=2 * flow),
+                ".pt": lambda path, rgb=rgb, flow=flow: path.write_bytes(
+                    torch_file({"rgb": rgb, "flow": 2 * flow})
+                ),
+                ".h5": lambda path, rgb=rgb, flow=flow: _write_hdf5(path, {"rgb": rgb, "flow": 2 * flow}),
+                ".npy": lambda path, rgb=rgb, flow=flow: np.save(path, np.concatenate([rgb, 2 * flow], 1)),
+            }
+            write[ending](together)
+        for stream in STREAMS:
+            shutil.rmtree(folder / stream)
+    for video, wanted in zip(load_thumos(thumos).train.videos, before.train.videos, strict=True):
+        np.testing.assert_array_equal(video.features["rgb"], wanted.features["rgb"])
+        np.testing.assert_array_equal(video.features["flow"], 2 * wanted.features["flow"])
+    assert list(ThumosPaths(thumos).list_features("train", "rgb")[0]) == ["a", "b"]
+    assert not diagnose(thumos).refused
+
+
+def _write_hdf5(path, named):
+    with h5py.File(path, "w") as file:
+        file.update(named)
 
 
 def test_what_is_found_is_not_compared_yet(thumos):
@@ -56,6 +89,7 @@ def test_what_is_found_is_not_compared_yet(thumos):
         ("gt.json features/train/", True),
         ("split_train.txt", True),
         ("features/train/ dataset.json", True),
+        ("gt.json ._gt.json ._other.json split_train.txt", True),
         ("gt.json", False),
         ("gt.json features/rgb/", False),
         ("anet.json split_train.txt", False),
@@ -161,9 +195,9 @@ TEST_FLOW = "features/test/flow/c.npy"
         ),
         bad(
             "another length",
-            save(in_train("a", "flow"), ONES[:3]),
+            save(in_train("a", "flow"), ONES[:2]),
             in_train("a", "flow"),
-            "3 snippets",
+            "2 snippets",
             "4 … rgb/a",
         ),
         bad(

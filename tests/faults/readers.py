@@ -17,18 +17,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from case_jax.data.annotations import read_ground_truth, read_intervals
 from case_jax.data.files import MAX_SECONDS
-from case_jax.data.formats import Source, read_source
-from case_jax.data.info import DatasetInfo, as_fields, read_info
+from case_jax.data.info import DatasetInfo, Reading, as_fields, read_info
 from case_jax.data.names import read_names
 from case_jax.data.numpy_pickles import read_pickled_arrays
+from case_jax.data.sources import Source, read_source
 from case_jax.data.torch_files import read_state_dict
 from case_jax.errors import InputError
 from case_jax.localization.detections import read_predictions
-from tests.helpers.files import legacy_torch_file, npy, torch_file
+from tests.helpers.files import legacy_torch_file, npy, npz, torch_file
 
 __all__ = ["EDITS", "READERS", "Outcome", "Reader", "damage", "random_edits", "read"]
 
@@ -168,6 +169,28 @@ READERS = {
         lambda path: read_source(Source(path)),
         _check_features,
         (_csv(_FEATURES), _csv(_FEATURES, "a", "b", "c"), _csv(-_FEATURES / 7)),
+    ),
+    "npz": Reader(
+        "v.npz",
+        lambda path: read_source(Source(path)),
+        _check_features,
+        (npz(x=_FEATURES), npz(x=_FEATURES.astype(">f8")), npz(only=_FEATURES.astype(np.int16))),
+    ),
+    "tensor": Reader(
+        "v.pt",
+        lambda path: read_source(Source(path)),
+        _check_features,
+        (
+            torch_file(_FEATURES),
+            torch_file({"x": _FEATURES.astype(np.float16)}),
+            legacy_torch_file(_FEATURES),
+        ),
+    ),
+    "crops": Reader(
+        "v.npy",
+        lambda path: read_source(Source(path, reading=Reading(True, "mean", "bfloat16"))),
+        _check_features,
+        (npy(np.ones((10, 3, 2), np.float32)), npy(_FEATURES.astype(ml_dtypes.bfloat16))),
     ),
     "truth": Reader(
         "gt.json",

@@ -9,6 +9,8 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import h5py
+import ml_dtypes
 import numpy as np
 
 __all__ = [
@@ -42,11 +44,27 @@ def npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def write_array(path: Path, array: np.ndarray) -> None:
-    """Writes a file of one array in the format of its ending; every format of features has a writer here."""
+def write_array(path: Path, array: np.ndarray, key: str = "x") -> None:
+    """Writes a file of one array in the format of its ending; every format of features has a writer here.
+
+    Args:
+        path: the file.
+        array: (T_v, D).
+        key: the array's name, where a format has names.
+    """
+
+    def hdf5(path: Path, array: np.ndarray) -> None:
+        with h5py.File(path, "w") as file:
+            file[key] = array
+
     writers = {
         ".npy": np.save,
         ".csv": lambda path, array: np.savetxt(path, array, "%.9g", delimiter=","),
+        ".npz": lambda path, array: np.savez(path, **{key: array}),
+        ".pt": lambda path, array: path.write_bytes(torch_file(array)),
+        ".pth": lambda path, array: path.write_bytes(legacy_torch_file({key: array})),
+        ".h5": hdf5,
+        ".hdf5": hdf5,
     }
     writers[path.suffix](path, array)
 
@@ -71,22 +89,17 @@ def edit_json(path: Path, change) -> None:
     path.write_text(json.dumps(content))
 
 
-def torch_file(named: dict[str, np.ndarray], *, opcodes: bytes = b"", hostile: Any = None) -> bytes:
-    """A state dict in PyTorch's form, made without PyTorch.
+def torch_file(
+    content: dict[str, np.ndarray] | np.ndarray, *, opcodes: bytes = b"", hostile: Any = None
+) -> bytes:
+    """A state dict or one tensor in PyTorch's form, made without PyTorch.
 
     Args:
-        named: name -> float32 array.
+        content: name -> array, or one array.
         opcodes: opcodes of the pickle that run before the rest.
-        hostile: an object that is pickled with the rest.
+        hostile: an object that is pickled with the rest, under the name "hostile".
     """
-    buffer = io.BytesIO()
-    arrays = {id(array): array for array in named.values()}  # an array under two names is stored once
-    keys = {of: str(key) for key, of in enumerate(arrays)}
-    content = OrderedDict((name, _Tensor(array, keys[id(array)])) for name, array in named.items())
-    if hostile is not None:
-        content["hostile"] = hostile
-    _TensorPickler(buffer, protocol=2).dump(content)
-    text = buffer.getvalue()
+    arrays, keys, text = _torch_pickle(_TensorPickler, content, hostile)
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("model/data.pkl", text[:2] + opcodes + text[2:])
@@ -96,16 +109,11 @@ def torch_file(named: dict[str, np.ndarray], *, opcodes: bytes = b"", hostile: A
     return file.getvalue()
 
 
-def legacy_torch_file(named: dict[str, np.ndarray], *, opcodes: bytes = b"", hostile: Any = None) -> bytes:
-    """A state dict in the form that PyTorch wrote before 1.6; args as `torch_file`."""
-    buffer = io.BytesIO()
-    arrays = {id(array): array for array in named.values()}
-    keys = {of: str(key) for key, of in enumerate(arrays)}
-    content = OrderedDict((name, _Tensor(array, keys[id(array)])) for name, array in named.items())
-    if hostile is not None:
-        content["hostile"] = hostile
-    _LegacyPickler(buffer, protocol=2).dump(content)
-    text = buffer.getvalue()
+def legacy_torch_file(
+    content: dict[str, np.ndarray] | np.ndarray, *, opcodes: bytes = b"", hostile: Any = None
+) -> bytes:
+    """A state dict or one tensor in the form that PyTorch wrote before 1.6; args as `torch_file`."""
+    arrays, keys, text = _torch_pickle(_LegacyPickler, content, hostile)
     machine = {
         "protocol_version": 1001,
         "little_endian": True,
@@ -115,6 +123,37 @@ def legacy_torch_file(named: dict[str, np.ndarray], *, opcodes: bytes = b"", hos
     file += [text[:2] + opcodes + text[2:], pickle.dumps(list(keys.values()), protocol=2)]
     file += [struct.pack("<q", array.size) + array.ravel("K").tobytes() for array in arrays.values()]
     return b"".join(file)
+
+
+def _torch_pickle(
+    pickler: type["_TensorPickler"], content: dict[str, np.ndarray] | np.ndarray, hostile: Any
+) -> tuple[dict[int, np.ndarray], dict[int, str], bytes]:
+    """Arrays by their identity, keys of their storages, and the pickle."""
+    values = [content] if isinstance(content, np.ndarray) else content.values()
+    arrays = {id(array): array for array in values}  # an array under two names is stored once
+    keys = {of: str(key) for key, of in enumerate(arrays)}
+    if isinstance(content, np.ndarray):
+        pickled: Any = _Tensor(content, keys[id(content)])
+    else:
+        pickled = OrderedDict((name, _Tensor(array, keys[id(array)])) for name, array in content.items())
+        if hostile is not None:
+            pickled["hostile"] = hostile
+    buffer = io.BytesIO()
+    pickler(buffer, protocol=2).dump(pickled)
+    return arrays, keys, buffer.getvalue()
+
+
+_STORAGES = {
+    np.dtype(np.float32): "FloatStorage",
+    np.dtype(np.float64): "DoubleStorage",
+    np.dtype(np.float16): "HalfStorage",
+    np.dtype(ml_dtypes.bfloat16): "BFloat16Storage",
+    np.dtype(np.int64): "LongStorage",
+    np.dtype(np.int32): "IntStorage",
+    np.dtype(np.int16): "ShortStorage",
+    np.dtype(np.int8): "CharStorage",
+    np.dtype(np.uint8): "ByteStorage",
+}
 
 
 class _Global(NamedTuple):
@@ -143,7 +182,7 @@ class _TensorPickler(pickle._Pickler):
         if isinstance(value, _Global):
             self.write(pickle.GLOBAL + f"{value.module}\n{value.name}\n".encode())
         elif isinstance(value, _StorageOf):
-            kind = _Global("torch", "FloatStorage")
+            kind = _Global("torch", _STORAGES[value.array.dtype])
             self.save(("storage", kind, value.key, "cpu", value.array.size, *self.view))
             self.write(pickle.BINPERSID)
         elif isinstance(value, _Tensor):

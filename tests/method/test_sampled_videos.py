@@ -5,8 +5,8 @@ import pytest
 
 from case_jax.config import CaseConfig
 from case_jax.data.feature_files import FeatureFiles
-from case_jax.data.formats import Source
 from case_jax.data.packed import pack
+from case_jax.data.sources import Source
 from case_jax.method import sampled_videos
 from case_jax.method.sampled_videos import sample_videos, score_sampled
 from case_jax.method.scores import score_videos

@@ -163,7 +163,7 @@ def test_a_folder_that_is_not_empty_is_left_alone(state_dict, tmp_path):
     (tmp_path / "W" / "diary").touch()
     assert_parts(refusal(adopted, tmp_path, state_dict), tmp_path / "W", "not empty", "new folder")
     assert [path.name for path in (tmp_path / "W").iterdir()] == ["diary"]
-    (tmp_path / "W" / "diary").unlink()
+    (tmp_path / "W" / "diary").rename(tmp_path / "W" / ".DS_Store")  # which file managers leave in folders
     adopted(tmp_path, state_dict)
 
 

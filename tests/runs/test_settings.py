@@ -22,7 +22,16 @@ def test_settings_follow_from_the_config_and_the_data_set():
 
 
 def test_settings_survive_json():
-    assert RunSettings.from_json(json.loads(json.dumps(SETTINGS.as_json()))) == SETTINGS
+    told = SETTINGS._replace(info=dataclasses.replace(SETTINGS.info, crops="mean", dtype="bfloat16"))
+    for settings in (SETTINGS, told):
+        assert RunSettings.from_json(json.loads(json.dumps(settings.as_json()))) == settings
+
+
+def test_how_features_are_read_keeps_a_run_from_going_on_over_others():
+    told = SETTINGS._replace(info=dataclasses.replace(SETTINGS.info, crops="mean"))
+    assert SETTINGS.difference(told) == ("dataset.crops", "null", '"mean"')
+    assert told.difference(SETTINGS) == ("dataset.crops", '"mean"', "null")
+    assert told.difference(told) is None
 
 
 def test_the_fresh_state_follows_from_the_settings():
@@ -143,6 +152,8 @@ def changed(*place, to):
         bad("no classes", changed("dataset", "classes", to=[]), "no classes or no time of a snippet"),
         bad("fps 0", changed("dataset", "frames_per_second", to=0), "float division by zero"),
         bad("fps -1", changed("dataset", "frames_per_second", to=-1), "no classes or no time of a snippet"),
+        bad("other crops", changed("dataset", "crops", to="max"), "unknown 'crops' or 'dtype'"),
+        bad("dtype 16", changed("dataset", "dtype", to=16), "'dtype' is 16"),
         bad("no widths", changed("stream_widths", to={}), "'stream_widths' is {}"),
         bad("other streams", changed("stream_widths", to={"rgb": 3}), "'stream_widths' is {'rgb': 3}"),
         bad(

@@ -158,6 +158,7 @@ def test_features_of_another_extraction_are_not_mixed_in(videos, tmp_path):
 
 def test_features_of_unknown_origin_are_not_overwritten(tmp_path):
     (tmp_path / "rgb").mkdir()
+    (tmp_path / "rgb" / ".DS_Store").touch()
     FolderOfFeatures(tmp_path, SMALL)
     np.save(tmp_path / "rgb" / "mine.npy", np.zeros(3))
     message = refusal(FolderOfFeatures, tmp_path, SMALL)

@@ -35,7 +35,7 @@ def test_videos_at_any_depth_in_the_order_of_their_names(tmp_path):
 
 
 def test_hidden_files_and_folders_are_left_out(tmp_path):
-    place(tmp_path, "a.mp4", "._a.mp4", ".cache/b.mp4", ".trash/1.jpg", "deep/.c.mp4")
+    place(tmp_path, "a.mp4", "._a.mp4", "._1.jpg", ".cache/b.mp4", ".trash/1.jpg", "deep/.c.mp4")
     assert found(tmp_path) == {"a": "a.mp4"}
 
 

@@ -14,6 +14,7 @@ def pictures(folder, names):
 def test_frames_are_found_by_number_and_time(tmp_path):
     pictures(tmp_path / "v[1]", ["img_2.png", "img_10.png", "img_1.png", "cover.png"])
     (tmp_path / "v[1]" / "notes_3.txt").write_text("")
+    (tmp_path / "v[1]" / "._img_0.png").write_bytes(b"\0\5\026\7")
     frames = Frames(tmp_path, ["v[1]"], frames_per_second=2.0)
     shades = [frames.at("v[1]", second)[0, 0, 0] for second in (0.0, 0.49, 0.5, 1.0, 9.0)]
     assert shades == [20, 20, 0, 10, 10]
