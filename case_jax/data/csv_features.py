@@ -35,7 +35,7 @@ def read_csv(path: Path) -> np.ndarray:
         with open(path, encoding="utf-8-sig") as file:
             first, second = (file.readline().split(",") for _ in range(2))
             unnamed = len(first) > 1 and first[0].strip() in ("", '""')
-            names_rows = unnamed and _is_header(first[1:], second[1:])
+            names_rows = unnamed and (_is_text(first[1:]) or _counts(first[1:], 0))
             header = names_rows or _is_header(first, second)
             file.seek(0)
             with warnings.catch_warnings():
@@ -66,13 +66,17 @@ def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:
     A line that counts is a snippet if it is the only one, or if the second line counts on. One or two columns
     of whole numbers may begin with 0 or 0, 1 by chance, and are snippets, too.
     """
-    if not any(map(_is_numeric, first)):
+    if _is_text(first):
         return True
     width = len(first)
     cells = [cell.strip() for cell in second]
     if not _counts(first, 0) or not any(cells) or _counts(second, width):
         return False
     return width > 2 or not all(cell.isdigit() for cell in cells)
+
+
+def _is_text(line: Sequence[str]) -> bool:
+    return not any(map(_is_numeric, line))
 
 
 def _counts(line: Sequence[str], begin: int) -> bool:

@@ -89,6 +89,11 @@ def test_a_first_line_that_may_be_a_snippet_is_one(content, first, tmp_path):
     assert read(tmp_path / "v.csv")[0].tolist() == first
 
 
+def test_a_column_of_numbers_beside_its_index(tmp_path):
+    (tmp_path / "v.csv").write_bytes(b",0\n0,1\n1,2\n")
+    assert read(tmp_path / "v.csv").tolist() == [[1], [2]]
+
+
 def test_few_columns_are_named_by_numbers_above_other_numbers(tmp_path):
     (tmp_path / "v.csv").write_bytes(b"0,1\n0.5,-1.5\n")
     assert read(tmp_path / "v.csv").tolist() == [[0.5, -1.5]]
