@@ -273,5 +273,7 @@ class Evaluator:
 
 
 def _ignore_interrupts() -> None:
-    """Makes a worker ignore Ctrl-C, which goes to the whole process group; the main process answers it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Makes a worker ignore what a terminal sends to the whole process group; the main process answers it."""
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import re
 import signal
 import sys
@@ -12,10 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 from absl import flags, logging
 
+from case_jax.commands import jax_variables, paths, surroundings
 from case_jax.config import CaseConfig, choices_of, help_of
 from case_jax.data.files import one_line
 from case_jax.errors import InputError
-from case_jax.runs.signals import end_on_signals
+from case_jax.runs.signals import ENDING, end_on_signals
 
 __all__ = [
     "Command",
@@ -41,8 +43,11 @@ class Command(typing.Protocol):
 def run(command: Command, argv: Sequence[str] | None = None) -> None:
     """Parses flags and runs a command; returns only if it succeeds.
 
-    Bad input prints one line on standard error and exits with status 2. Ctrl-C prints one line and exits with
-    130, SIGTERM with 143.
+    Bad input prints one line on standard error and exits with status 2, and so does what the surroundings
+    lack, such as memory. Ctrl-C prints one line and exits with 130, SIGTERM with 143, SIGHUP with 129.
+
+    A ~ at the beginning of a path is the home folder, and variables of the environment that would change what
+    a seed means are overruled.
 
     Args:
         command: the module of the command.
@@ -53,25 +58,39 @@ def run(command: Command, argv: Sequence[str] | None = None) -> None:
     """
     _quieten()
     end_on_signals()
+    given = None
     try:
-        command.main(_parse(command, sys.argv if argv is None else argv))
+        given = _parse(command, sys.argv if argv is None else argv)
+        paths.expand(given)
+        jax_variables.overrule(lambda line: print(line, file=sys.stderr))
+        if not ("coordinator" in given and given.coordinator):  # the processes have to meet first
+            jax_variables.start_devices()
+        command.main(given)
     except InputError as error:
         _fail(error)
     except KeyboardInterrupt as interrupt:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDING:
             signal.signal(number, signal.SIG_DFL)  # a second signal does not wait for what is left to do
-        print(str(interrupt) or "interrupted", file=sys.stderr)
+        with contextlib.suppress(OSError):  # after SIGHUP there may be no terminal
+            print(str(interrupt) or "interrupted", file=sys.stderr)
         sys.exit(128 + getattr(interrupt, "signal", signal.SIGINT))
     except BrokenPipeError:  # the reader of our output has gone, as in `... | head`
         sys.stderr.close()
         sys.exit(1)
+    except Exception as error:
+        line = surroundings.explained(error, given)
+        if line is None:
+            raise
+        _fail(line)
 
 
 def _quieten() -> None:
-    """Silences loggers and threads whose reports would repeat what a command says in its one line."""
+    """Silences reports that would repeat what a command says in its one line, and lets it print all names."""
     logging.use_absl_handler()
     logging.set_verbosity(logging.FATAL)  # Orbax narrates every file that it writes, and every one it cannot
     sys.unraisablehook = _report_unraisable
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may have what it cannot print
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain's workers read flags of their own from absl's global ones
 

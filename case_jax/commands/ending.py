@@ -4,14 +4,14 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 
-from case_jax.runs.signals import end_at_once
+from case_jax.runs.signals import ENDING, end_at_once
 
 __all__ = ["ending_on_signals"]
 
 
 @contextlib.contextmanager
 def ending_on_signals(done: Callable[[], str], save: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the program at once, and say what is done.
+    """Ctrl-C, SIGTERM and SIGHUP end the program at once, and say what is done.
 
     Args:
         done: what is done, for the message, as in "3 of 7 videos are done".
@@ -23,7 +23,7 @@ def ending_on_signals(done: Callable[[], str], save: Callable[[], None] = lambda
             save()
         end_at_once(number, f"interrupted: {done()}; the same command goes on with the others")
 
-    heeded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    heeded = [n for n in ENDING if signal.getsignal(n) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, end) for number in heeded}
     try:
         yield

@@ -1,6 +1,7 @@
 """The flags that say where and how to compute. None of them changes a result."""
 
 import contextlib
+import functools
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -56,6 +57,14 @@ def define_flags(given: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "process_id", None, "which of them this one is, from 0", lower_bound=0, flag_values=given
     )
+    flags.DEFINE_float(
+        "connect_timeout",
+        300.0,
+        "seconds in which all of them must have come",
+        lower_bound=0.1,
+        upper_bound=1e6,
+        flag_values=given,
+    )
 
 
 def is_first_process(given: flags.FlagValues) -> bool:
@@ -100,7 +109,7 @@ def _processes(given: flags.FlagValues) -> Processes | None:
         raise InputError(
             f"--process_id: is {given.process_id}; expected less than --num_processes={given.num_processes}"
         )
-    return Processes(given.coordinator, given.num_processes, given.process_id)
+    return Processes(given.coordinator, given.num_processes, given.process_id, given.connect_timeout)
 
 
 @contextlib.contextmanager
@@ -108,10 +117,12 @@ def connected(given: flags.FlagValues, config: CaseConfig, narrator: Narrator) -
     """Connects to the other processes, if there are any, and chooses the devices that the flags ask for.
 
     Raises:
-        InputError: if the first process does not answer, or a batch cannot be divided over the devices.
+        InputError: if not all processes come in time, or a batch cannot be divided over the devices.
     """
     processes = _processes(given)
-    with connected_to(processes):
+    # The narrator of a process that is not the first one is silent.
+    say = narrator.say if is_first_process(given) else functools.partial(print, flush=True)
+    with connected_to(processes, say):
         devices = jax.devices()
         asked = given.num_devices or len(devices)
         if asked > len(devices):

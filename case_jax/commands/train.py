@@ -24,6 +24,7 @@ from case_jax.evaluator import Evaluator
 from case_jax.report.tables import map_table, seeds_table
 from case_jax.report.write import missing_packages, require_report_packages, write_report
 from case_jax.runs.hardware import Hardware, in_first_process
+from case_jax.runs.memory import check_memory
 from case_jax.runs.outcome import Outcome, evaluate_run
 from case_jax.runs.run import Run, check_batch
 from case_jax.runs.settings import RunSettings
@@ -101,6 +102,7 @@ def _train(runs: Sequence[Run], where: Hardware, narrator: ConsoleNarrator) -> N
         for run in runs:
             run.workdir.begin(run.settings)
 
+    check_memory(runs[0].settings, where, num_seeds=len(runs))
     in_first_process(begin)
     try:
         train(runs, where, narrator)

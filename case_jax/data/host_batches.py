@@ -6,6 +6,7 @@ Needs grain (extra `host`).
 import dataclasses
 import gc
 import multiprocessing
+import shutil
 from collections.abc import Generator, Mapping, Sequence
 
 import jax
@@ -14,8 +15,11 @@ import numpy as np
 
 from case_jax.data.feature_files import read_snippets
 from case_jax.data.samplers import BatchPlan, plan_batches
+from case_jax.errors import InputError
 
 __all__ = ["HostBatches", "host_batches"]
+
+_SHARED_MEMORY = "/dev/shm"  # through which worker processes hand over batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +37,7 @@ class HostBatches:
         sampling: "stratified" or "uniform".
         shard: which part of the batch's B videos to load.
         num_shards: into how many equal parts the batch is divided.
+        key_impl: the algorithm of the key, as `jax.random.key_impl` names it.
     """
 
     key_data: np.ndarray
@@ -45,10 +50,18 @@ class HostBatches:
     sampling: str = "stratified"
     shard: int = 0
     num_shards: int = 1
+    key_impl: str = "threefry2x32"
 
     def __post_init__(self):
         if self.batch_size % self.num_shards:
             raise ValueError(f"a batch of {self.batch_size} cannot be divided in {self.num_shards} parts")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one batch, or of this shard's part of it."""
+        widths = [self.videos[0][stream].shape[1] for stream in self.streams]
+        snippets = self.batch_size // self.num_shards * self.num_snippets
+        return 4 * snippets * sum(widths)  # float32
 
     def plan(self, step: int) -> BatchPlan:
         """The step's plan for the whole batch: (B,) videos and (B, T) snippets, int32 numpy arrays."""
@@ -57,7 +70,7 @@ class HostBatches:
             jax.config.update("jax_platforms", "cpu")
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
             plans = plan_batches(
-                jax.random.wrap_key_data(jnp.asarray(self.key_data)),
+                jax.random.wrap_key_data(jnp.asarray(self.key_data), impl=self.key_impl),
                 step,
                 self.lengths,
                 num_steps=1,
@@ -102,9 +115,12 @@ def host_batches(
         ``batches(step)`` of each step. Closing the generator stops the loading.
 
     Raises:
-        InputError: if a value read from disk is not finite.
+        InputError: if a value read from disk is not finite, or workers find no room in shared memory.
     """
     import grain  # optional; takes half a second
+
+    if num_workers and isinstance(batches, HostBatches):
+        _check_shared_memory(batches, num_workers, prefetch)
 
     steps = grain.MapDataset.range(first_step, last_step).map(batches)
     if num_workers:
@@ -122,3 +138,25 @@ def host_batches(
     finally:
         loaded.close()  # stops the workers
         gc.collect()  # grain keeps its last batches in reference cycles; this frees their shared memory
+
+
+def _check_shared_memory(batches: HostBatches, num_workers: int, prefetch: int) -> None:
+    """Rejects workers whose batches do not fit into shared memory.
+
+    The system kills (SIGBUS) a process that writes more there than fits. Containers often have 64 MB.
+
+    Raises:
+        InputError: naming the flag and what helps.
+    """
+    try:
+        free = shutil.disk_usage(_SHARED_MEMORY).free
+    except OSError:  # this system has its shared memory elsewhere, without such a limit
+        return
+    # Of each worker `prefetch` batches are ready, one waits to be and one is being taken.
+    needed = num_workers * (prefetch + 2) * batches.nbytes
+    if free < needed:
+        raise InputError(
+            f"--num_workers: is {num_workers}, whose batches need {needed / 1e6:,.0f} MB of shared memory, "
+            f"and {_SHARED_MEMORY} has room for {free / 1e6:,.0f} MB; expected fewer workers, 0 (a thread) "
+            f"or more of it (docker run --shm-size={-(-needed // 2**20)}m)"
+        )

@@ -15,7 +15,9 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from case_jax.data.files import writing
 from case_jax.errors import InputError
+from case_jax.runs.plain_paths import plain_path
 from case_jax.training.state import TrainState
 
 __all__ = ["CheckpointStore"]
@@ -41,6 +43,11 @@ class CheckpointStore:
             InputError: if the metrics of a checkpoint cannot be read.
         """
         self.folder = Path(folder).absolute()
+        self._closing = contextlib.ExitStack()
+        if not read_only:
+            with writing(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+        self._place = self._closing.enter_context(plain_path(self.folder))  # the folder as Orbax can take it
         policies = checkpoint_managers
         options = ocp.CheckpointManagerOptions(
             create=not read_only,
@@ -58,10 +65,12 @@ class CheckpointStore:
         )
         with _unwarned() if read_only else contextlib.nullcontext():
             try:
-                self._manager = ocp.CheckpointManager(self.folder, options=options)
+                self._manager = ocp.CheckpointManager(self._place, options=options)
             except ValueError as error:  # Orbax reads the metrics of all checkpoints here
+                self._closing.close()
                 raise InputError(
-                    f"{self.folder}: cannot be read ({_reason(error)}); expected checkpoints of a training"
+                    f"{self.folder}: cannot be read ({self._reason(error)}); expected checkpoints of a "
+                    "training"
                 ) from None
 
     def __enter__(self) -> "CheckpointStore":
@@ -74,11 +83,12 @@ class CheckpointStore:
         Raises:
             InputError: if the last save could not be written.
         """
-        try:
-            self.wait()
-        finally:
-            with self._writing():  # Orbax writes metadata last
-                self._manager.close()
+        with self._closing:
+            try:
+                self.wait()
+            finally:
+                with self._writing():  # Orbax writes metadata last
+                    self._manager.close()
 
     def save(self, state: TrainState, *, average: float | None = None) -> None:
         """Saves a state in the background, unless a later state is saved already.
@@ -112,8 +122,10 @@ class CheckpointStore:
         try:
             yield
         except Exception as error:  # Orbax raises exceptions of many kinds
+            if _is_lack_of_memory(error):
+                raise
             raise InputError(
-                f"{self.folder}: cannot be written ({_reason(error)}); expected a folder with room in it"
+                f"{self.folder}: cannot be written ({self._reason(error)}); expected a folder with room in it"
             ) from error
 
     @property
@@ -147,10 +159,16 @@ class CheckpointStore:
             _quality(metrics)
         except Exception as error:  # the reader and the content raise exceptions of many kinds
             raise InputError(
-                f"{self.folder / str(step) / 'metrics'}: cannot be read ({_reason(error)}); expected the "
-                "average mAP of this step"
+                f"{self.folder / str(step) / 'metrics'}: cannot be read ({self._reason(error)}); expected "
+                "the average mAP of this step"
             ) from None
         return metrics
+
+    def _reason(self, error: Exception) -> str:
+        """The beginning and the end of Orbax's message, which say what it was doing and why it failed."""
+        text = " ".join(str(error).split()).replace(str(self._place), str(self.folder))
+        text = text or type(error).__name__
+        return text if len(text) <= 160 else f"{text[:75]} ... {text[-80:]}"
 
     def set_aside(self, step: int) -> Path:
         """Moves a damaged checkpoint out of the store, to beside it, where it can be examined.
@@ -185,7 +203,7 @@ class CheckpointStore:
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _tree(template))
         try:
             # Shapes are compared first, because TensorStore's threads would print about them, at any time.
-            stored = ocp.StandardCheckpointHandler().metadata(self.folder / str(step) / "default").tree
+            stored = ocp.StandardCheckpointHandler().metadata(self._place / str(step) / "default").tree
             for name in ("params", "cluster_labels"):
                 shapes = jax.tree.map(lambda array: tuple(array.shape), stored[name])
                 expected = jax.tree.map(lambda array: tuple(array.shape), target[name])
@@ -193,11 +211,13 @@ class CheckpointStore:
                     raise ValueError(f"{name} are of other shapes")
             tree = self._manager.restore(step, args=ocp.args.StandardRestore(target))
         except Exception as error:  # Orbax raises exceptions of many kinds
+            if _is_lack_of_memory(error):
+                raise
             raise InputError(
-                f"{self.folder / str(step)}: cannot be restored ({_reason(error)}); expected a checkpoint of "
-                "this run's settings"
+                f"{self.folder / str(step)}: cannot be restored ({self._reason(error)}); expected a "
+                "checkpoint of this run's settings"
             ) from error
-        return template.replace(**{**tree, "key": jax.random.wrap_key_data(tree["key"])})
+        return template.replace(**{**tree, "key": _key_like(template.key, tree["key"])})
 
 
 @contextlib.contextmanager
@@ -212,10 +232,16 @@ def _unwarned() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _reason(error: Exception) -> str:
-    """The beginning and the end of Orbax's message, which say what it was doing and why it failed."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else f"{text[:75]} ... {text[-80:]}"
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Whether memory is short, which says nothing about a checkpoint."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+    )
+
+
+def _key_like(key: jax.Array, data: jax.Array) -> jax.Array:
+    """A key of the same algorithm as another one."""
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
 
 
 def _quality(metrics: Mapping[str, float] | None) -> tuple[float, float]:

@@ -1,8 +1,6 @@
 """Where and how a run computes: devices, worker processes, several hosts. Nothing here changes a result."""
 
 import contextlib
-import socket
-import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -12,11 +10,11 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from case_jax.errors import InputError
+from case_jax.runs.meeting import Processes, met
+from case_jax.runs.signals import end_program
 from case_jax.training.parallel import make_mesh
 
 __all__ = ["Hardware", "Processes", "connected", "in_first_process"]
-
-_PATIENCE = 300.0  # seconds to wait for the first process; JAX waits as long
 
 
 class Hardware(NamedTuple):
@@ -43,51 +41,27 @@ class Hardware(NamedTuple):
         return cls(make_mesh(devices[:count]), **options)
 
 
-class Processes(NamedTuple):
-    """Several processes, on one host or many, that train together."""
-
-    coordinator: str  # host:port of the first process
-    num_processes: int
-    process_id: int  # of this process, from 0
-
-
 @contextlib.contextmanager
-def connected(processes: Processes | None) -> Iterator[None]:
+def connected(processes: Processes | None, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
     """Connects this process to the others while the context lasts.
+
+    If another one is lost meanwhile, this program ends at once with status 2: nothing can be computed without
+    it.
 
     Args:
         processes: the processes; None where there is only this one.
+        say: is told what this process waits for.
 
     Raises:
-        InputError: if the first process does not answer.
+        InputError: if not all processes come in time.
     """
     if processes is None:
         yield
         return
-    if processes.process_id:
-        _await_coordinator(processes.coordinator)
-    jax.distributed.initialize(processes.coordinator, processes.num_processes, processes.process_id)
-    try:
+    with met(processes, say, lambda message: end_program(2, f"error: {message}")):
+        jax.distributed.initialize(processes.coordinator, processes.num_processes, processes.process_id)
         yield
-    finally:
-        jax.distributed.shutdown()
-
-
-def _await_coordinator(address: str) -> None:
-    """Waits until the first process listens. JAX itself would end in a stack trace."""
-    host, _, port = address.rpartition(":")
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            socket.create_connection((host, int(port)), timeout=5).close()
-            return
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise InputError(
-                    f"--coordinator: {address} does not answer ({error}); expected the process with "
-                    "--process_id=0 there"
-                ) from None
-            time.sleep(0.5)
+        jax.distributed.shutdown()  # waits for the others, so not where this one has failed
 
 
 def in_first_process(call: Callable[[], object]) -> None:

@@ -1,17 +1,33 @@
-"""Ctrl-C and SIGTERM: the first lets training stop where it can be resumed, a second ends it at once."""
+"""Signals that end a program: the first lets training stop where it can be resumed, a second ends it at once.
+
+They are Ctrl-C (SIGINT), SIGTERM and SIGHUP, which a terminal or an ssh session sends when it is lost.
+"""
 
 import contextlib
 import multiprocessing
 import os
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
-__all__ = ["Interrupted", "Interruption", "end_at_once", "end_on_signals", "noting_signals"]
+__all__ = [
+    "ENDING",
+    "Interrupted",
+    "Interruption",
+    "end_at_once",
+    "end_on_signals",
+    "end_program",
+    "noting_signals",
+]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Signals that end a program. Windows has no SIGHUP.
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+# Of these, those that a terminal sends to all its processes, workers among them.
+_OF_TERMINALS = tuple(number for number in ENDING if number != signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -53,12 +69,12 @@ class Interruption:
 
 @contextlib.contextmanager
 def noting_signals(*, patient: bool = True) -> Iterator[Interruption]:
-    """Notes the first SIGINT or SIGTERM. A second one ends the program at once, with status 130 or 143.
+    """Notes the first signal of `ENDING`. A second one ends the program at once, with 128 + its number.
 
     A thread listens for signals, because the main thread may be outside of Python for long, for instance
-    while it compiles. SIGINT is blocked in the main thread. That changes nothing for this process, but the
-    processes that it starts inherit it: Ctrl-C reaches workers, too, and must not end them while training
-    needs them.
+    while it compiles. SIGINT and SIGHUP are blocked in the main thread. That changes nothing for this
+    process, but the processes that it starts inherit it: Ctrl-C and the end of a terminal reach workers, too,
+    and must not end them while training needs them.
 
     Signals are left alone if this is called in another thread than the main one, and so is a signal that is
     ignored (as under `nohup`). A signal that nobody acted upon is raised again at the end.
@@ -70,7 +86,7 @@ def noting_signals(*, patient: bool = True) -> Iterator[Interruption]:
         `Interruption`.
     """
     interruption = Interruption()
-    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    heeded = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
     if threading.current_thread() is not threading.main_thread() or not heeded:
         yield interruption
         return
@@ -80,7 +96,7 @@ def noting_signals(*, patient: bool = True) -> Iterator[Interruption]:
     listener = threading.Thread(target=_listen, args=(read, heeded, interruption, patient), daemon=True)
     previous_fd = signal.set_wakeup_fd(write, warn_on_full_buffer=False)  # Python writes signals to it
     previous = {number: signal.signal(number, lambda *_: None) for number in heeded}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_TERMINALS)
     listener.start()
     try:
         yield interruption
@@ -97,7 +113,7 @@ def noting_signals(*, patient: bool = True) -> Iterator[Interruption]:
 
 
 def _start_resource_tracker() -> None:
-    """Starts the process that tidies up after workers. If a worker started it, it would unblock SIGINT there.
+    """Starts the process that tidies up after workers. If a worker started it, it would unblock them there.
 
     It is kept from warning that a worker, ended by a signal, has not tidied up itself.
     """
@@ -111,10 +127,12 @@ def _start_resource_tracker() -> None:
 
 def _listen(read: int, heeded: list[int], interruption: Interruption, patient: bool) -> None:
     """In the listening thread: reads the numbers of signals from a pipe until it is closed."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_TERMINALS)
     while byte := os.read(read, 1):
         if byte[0] not in heeded:
             continue
+        if byte[0] not in (signal.SIGINT, signal.SIGTERM):
+            _leave_terminal()
         if not patient:
             end_at_once(byte[0], "interrupted: the same command goes on from the last evaluation")
         if interruption.noted():
@@ -122,23 +140,38 @@ def _listen(read: int, heeded: list[int], interruption: Interruption, patient: b
         interruption.note(byte[0])
 
 
+def _leave_terminal() -> None:
+    """After SIGHUP the terminal is gone: printing on it would fail, so what is printed goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(stream).st_mode):  # a lost terminal does not call itself one any more
+                os.dup2(nowhere, stream)
+    os.close(nowhere)
+
+
 def end_on_signals() -> None:
-    """From now on, the first SIGINT or SIGTERM ends the program with one line and status 130 or 143.
+    """From now on, the first signal of `ENDING` ends the program with one line and status 128 + its number.
 
     Call it in the main thread of a command that has nothing to save yet. The program ends without an
     exception, because a KeyboardInterrupt would get lost in callbacks of the garbage collector, abort the
     process in callbacks of compiled code, and make threads whose work is taken away print errors.
     """
-    for number in _SIGNALS:
+    for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, _: end_at_once(number, "interrupted"))
 
 
 def end_at_once(number: int, message: str) -> None:
+    """Ends the program because of a signal, see `end_program`; the status is 128 + its number."""
+    end_program(128 + number, message)
+
+
+def end_program(status: int, message: str) -> None:
     """Ends the program whatever it is doing. No file is torn, because each is written beside and renamed.
 
     Args:
-        number: the signal; the status is 128 + number.
+        status: its exit status.
         message: one line for standard error.
     """
     for worker in multiprocessing.active_children():
@@ -146,7 +179,8 @@ def end_at_once(number: int, message: str) -> None:
     if threading.current_thread() is threading.main_thread():
         with contextlib.suppress(Exception):  # it may be in the middle of writing
             sys.stdout.flush()
-    if sys.stdout.isatty():
-        os.write(sys.stdout.fileno(), b"\x1b[?25h\n")  # the progress line had hidden the cursor
-    os.write(sys.stderr.fileno(), f"{message}\n".encode())
-    os._exit(128 + number)
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        if sys.stdout.isatty():
+            os.write(sys.stdout.fileno(), b"\x1b[?25h\n")  # the progress line had hidden the cursor
+        os.write(sys.stderr.fileno(), f"{message}\n".encode())
+    os._exit(status)

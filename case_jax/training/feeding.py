@@ -151,6 +151,7 @@ def feed_from_host(
         sampling=config.sampling,
         shard=jax.process_index(),
         num_shards=jax.process_count(),
+        key_impl=str(jax.random.key_impl(state.key)),
     )
     batches = host_batches(of_steps, steps.start, steps.stop, num_workers=num_workers)
 

@@ -130,7 +130,9 @@ def _without_main() -> Iterator[None]:
 
 def _work(channel: Connection, extraction: Extraction) -> None:
     """What a worker process does, until it is terminated or the other end of the channel is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent ends us
+    for name in ("SIGINT", "SIGHUP"):  # a terminal sends them to the whole group; the parent ends us
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import_extra("cv2").setNumThreads(1)  # there are as many processes as there should be
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):

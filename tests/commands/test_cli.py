@@ -17,7 +17,7 @@ from case_jax import commands as case_jax_commands
 from case_jax.commands import COMMANDS, cli
 from case_jax.config import CaseConfig, help_of
 from case_jax.errors import InputError
-from case_jax.runs.signals import Interrupted
+from case_jax.runs.signals import ENDING, Interrupted
 from tests.conftest import ROOT
 from tests.helpers.commands import Ended, interruptible, refusal, run_here, run_process, succeed_here
 from tests.helpers.refusals import assert_parts
@@ -189,6 +189,7 @@ def _script(program: str) -> Ended:
     [
         ("os.kill(os.getpid(), 2); time.sleep(600)", (130, "", "interrupted\n")),
         ("os.kill(os.getpid(), 15); time.sleep(600)", (143, "", "interrupted\n")),
+        ("os.kill(os.getpid(), 1); time.sleep(600)", (129, "", "interrupted\n")),
         ("raise BrokenPipeError", (1, "", "")),
     ],
 )
@@ -234,7 +235,7 @@ def cli_module(name: str):
 
 def case_jax(capsys, *arguments: str) -> Ended:
     """What `case-jax ARGUMENTS` leaves, run in this process."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in ENDING}
     status = 0
     try:
         case_jax_commands.main(["case-jax", *arguments])

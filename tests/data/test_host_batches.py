@@ -1,5 +1,7 @@
 import multiprocessing
+import shutil
 import threading
+import types
 
 import jax
 import jax.numpy as jnp
@@ -165,3 +167,14 @@ def test_a_value_that_is_not_finite_is_named(tmp_path):
     message = refusal(next, host_batches(batches, 0, 1))
     path = f"{tmp_path}/features/train/flow/{first}.npy"
     assert_parts(message, path, "snippet 0, channel 0 is nan", "finite")
+
+
+def test_shared_memory_that_is_too_small_is_named_before_workers_start(folder, monkeypatch):
+    batches = batches_of(load_dataset(folder, in_memory=False).train)
+    assert batches.nbytes == sum(array.nbytes for array in batches(0)["features"].values())
+    needed = 2 * 3 * batches.nbytes
+    room = types.SimpleNamespace(free=needed - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: room)
+    message = refusal(next, host_batches(batches, 0, 5, num_workers=2))
+    assert_parts(message, "--num_workers", "2 … /dev/shm has room for", "--shm-size=1m")
+    assert next(host_batches(batches, 0, 1))["labels"].shape[0] == BATCH  # a thread needs none

@@ -13,6 +13,7 @@ import jax
 from absl import logging
 
 from case_jax.commands import cli
+from case_jax.runs.signals import ENDING
 from tests.conftest import ROOT
 
 __all__ = ["Ended", "interruptible", "refusal", "refuse_here", "run_here", "run_process", "succeed_here"]
@@ -83,13 +84,14 @@ def run_process(
 
 
 def interruptible(*arguments: object) -> list[str]:
-    """The command line of a Python that heeds SIGINT, as in ``interruptible("-m", "experiments.thumos")``.
+    """The command line of a Python that heeds SIGINT and SIGHUP, as in ``interruptible("-m", "module")``.
 
     A suite that runs in the background of a shell ignores SIGINT, and every process that it starts inherits
     that. (A ``preexec_fn`` could undo it, but JAX warns where a process forks.)
     """
     heed = (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
         "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     )
     return [sys.executable, "-c", heed, *map(str, arguments)]
@@ -98,7 +100,7 @@ def interruptible(*arguments: object) -> list[str]:
 @contextlib.contextmanager
 def _as_users_have_it() -> Iterator[None]:
     """Undoes what the test session sets, and afterwards what a command sets."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in ENDING}
     unraisable, verbosity = sys.unraisablehook, logging.get_verbosity()
     devices = jax.devices
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):

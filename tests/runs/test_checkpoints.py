@@ -9,6 +9,7 @@ from case_jax.config import CaseConfig
 from case_jax.errors import InputError
 from case_jax.runs.checkpoints import CheckpointStore
 from case_jax.training.state import TrainState, create_train_state
+from tests.helpers.runs import SETTINGS
 
 CONFIG = CaseConfig(num_snippets=8, hidden_dim=4, num_clusters=3)
 WIDTHS = {"acc": 5, "gyro": 3}
@@ -42,6 +43,17 @@ def test_round_trip_is_exact_to_the_bit(stored):
         assert np.asarray(ours).tobytes() == np.asarray(theirs).tobytes()
     draws = [jax.random.bits(jax.random.fold_in(s.key, 3)) for s in (restored, state)]
     assert draws[0] == draws[1]
+
+
+def test_a_seed_and_its_checkpoint_mean_the_same_whatever_jax_makes_keys_of(tmp_path):
+    expected = jax.random.key_data(SETTINGS.fresh_state().key)
+    with jax.default_prng_impl("rbg"), CheckpointStore(tmp_path) as store:
+        state = SETTINGS.fresh_state()
+        store.save(state)
+        store.wait()
+        for found in (state, store.restore(state, 0)):
+            np.testing.assert_array_equal(jax.random.key_data(found.key), expected)
+            assert str(jax.random.key_impl(found.key)) == "threefry2x32"
 
 
 def test_a_store_without_checkpoints(tmp_path):

@@ -30,15 +30,14 @@ def test_one_process_is_connected_to_nothing():
         assert jax.process_count() == 1
 
 
-def test_a_first_process_that_does_not_answer_is_named(monkeypatch, free_port):
-    monkeypatch.setattr(hardware, "_PATIENCE", 0.0)
+def test_a_first_process_that_does_not_answer_is_named(free_port):
     address = f"localhost:{free_port}"
 
     def connect():
-        with connected(Processes(address, 2, 1)):
+        with connected(Processes(address, 2, 1, patience=0.1)):
             pass
 
-    assert_parts(refusal(connect), "--coordinator", f"{address} does not answer (", "--process_id=0")
+    assert_parts(refusal(connect), "--coordinator", f"{address} does not answer in 0.1 s", "--process_id=0")
 
 
 def test_a_single_process_is_the_first_one():

@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import pty
 import signal
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -16,7 +18,11 @@ from tests.helpers.commands import interruptible
 @pytest.fixture(autouse=True)
 def usual_handlers():
     """Signals end a process, as in a terminal: a suite that runs in the background ignores SIGINT."""
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
     before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield usual
     for number, handler in before.items():
@@ -69,13 +75,58 @@ def test_other_threads_leave_signals_alone():
     assert during == [before]
 
 
-def test_an_ignored_signal_stays_ignored():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_an_ignored_signal_stays_ignored(number):
     """As under `nohup`, or in the background of a shell."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(number, signal.SIG_IGN)
     with noting_signals() as interruption:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         assert not interruption.noted(within=0.05)
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(number) is signal.SIG_IGN
+
+
+LOST = """
+import os, signal, sys
+from case_jax.runs.signals import noting_signals
+with noting_signals() as interruption:
+    print("ready", flush=True)
+    assert interruption.noted(within=60)
+    print("nobody reads this", flush=True)  # an error on a terminal that is gone
+    os.write(int(sys.argv[1]), interruption.signal.name.encode())
+    os._exit(0)
+"""
+
+
+def test_a_lost_terminal_is_noted_and_printing_goes_on(environment):
+    """As when an ssh session ends."""
+    terminal, theirs = pty.openpty()
+    read, write = os.pipe()
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, read)
+        process = subprocess.Popen(
+            # A session of its own whose terminal is theirs; it heeds SIGHUP even if this suite does not.
+            [sys.executable, "-c", _IN_TERMINAL, sys.executable, "-c", LOST, str(write)],
+            env={**environment, "PYTHONPATH": str(ROOT)},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            pass_fds=[write],
+            start_new_session=True,
+        )
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        os.close(theirs)
+        os.close(write)
+        assert b"ready" in os.read(terminal, 100)
+        os.close(terminal)
+        assert os.read(read, 100) == b"SIGHUP"
+        assert process.wait(timeout=60) == 0
+
+
+_IN_TERMINAL = (
+    "import fcntl, os, signal, sys, termios; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
+    "fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 
 # A main thread that is busy, and a worker that keeps the pipes open for as long as it lives.
@@ -113,7 +164,9 @@ def busy_process(folder, environment, *, patient):
         process.communicate()
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_second_signal_ends_everything_at_once(tmp_path, environment, number, status):
     with busy_process(tmp_path, environment, patient=True) as process:
         process.send_signal(number)

@@ -1,0 +1,98 @@
+"""JAX_* variables of the environment that would change what a seed means, or keep a command from running."""
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from case_jax.errors import InputError
+
+__all__ = ["NUMBERS", "overrule", "platform_missing", "start_devices"]
+
+# Option of JAX -> the value with which a seed means the same everywhere, which is JAX's own default. Its
+# variable has the same name in capitals. What only says where and how to compute (JAX_PLATFORMS, the cache of
+# compiled programs, XLA_FLAGS) stays as the user has it.
+NUMBERS: dict[str, Any] = {
+    "jax_enable_x64": False,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_random_seed_offset": 0,
+    "jax_default_matmul_precision": None,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
+    "jax_softmax_custom_jvp": False,
+    "jax_high_dynamic_range_gumbel": False,
+    "jax_disable_jit": False,
+    "jax_debug_nans": False,
+    "jax_debug_infs": False,
+    "jax_debug_key_reuse": False,
+    "jax_transfer_guard": None,
+}
+
+
+def overrule(say: Callable[[str], None]) -> None:
+    """Gives JAX's options in `NUMBERS` their values, where the environment has given them others.
+
+    Without it, a seed would be another run where such a variable is set, and a run that goes on there would
+    silently be neither of the two. The variables are removed, so that worker processes do not read them.
+
+    Args:
+        say: is told one line for each variable that is overruled.
+    """
+    if "jax" not in sys.modules:
+        return
+    import jax
+
+    for option, value in NUMBERS.items():
+        variable = option.upper()
+        if variable not in os.environ or not hasattr(jax.config, option):
+            continue
+        given = os.environ.pop(variable)
+        if getattr(jax.config, option) != value:
+            jax.config.update(option, value)
+            say(f"{variable}={given}: is not heeded; a seed means the same numbers everywhere")
+
+
+def start_devices() -> None:
+    """Starts the devices that JAX_PLATFORMS names, if it does: without them, a command ends before any work.
+
+    Raises:
+        RuntimeError, AssertionError: JAX's own, see `platform_missing`.
+    """
+    if "jax" in sys.modules and os.environ.get("JAX_PLATFORMS", "") not in ("", "cpu"):
+        import jax
+
+        jax.devices()
+
+
+def platform_missing(error: Exception) -> InputError | None:
+    """An error of JAX about devices that are not there in our words; None for any other error."""
+    if not isinstance(error, RuntimeError | AssertionError) or "jax" not in sys.modules:
+        return None
+    import jax
+
+    reason = " ".join(str(error).split())
+    if isinstance(error, AssertionError):  # a bare one, where there is no NVIDIA GPU
+        *_, (last, _) = traceback.walk_tb(error.__traceback__)
+        if last.f_globals.get("__name__") != "jax._src.xla_bridge":
+            return None
+        reason = "there is no such device"
+    elif not re.match(
+        "Unable to initialize backend|Unknown backend|Backend '.*' failed to initialize", reason
+    ):
+        return None
+    asked = getattr(jax.config, "jax_platforms")  # noqa: B009, which mypy does not know
+    reason = re.sub(r" \((set JAX_PLATFORMS|you may need).*", "", reason)
+    if not asked:
+        return InputError(f"JAX_PLATFORMS: is not set, and the devices do not start ({reason}); expected cpu")
+    jax.config.update("jax_platforms", None)
+    try:
+        there = ",".join(dict.fromkeys(device.platform for device in jax.devices()))
+    except (RuntimeError, AssertionError):
+        there = "cpu"
+    return InputError(
+        f"JAX_PLATFORMS: is {asked!r}, which does not start ({reason}); expected {there}, which is here, or "
+        "no such variable"
+    )

@@ -1,0 +1,110 @@
+"""Errors of memory, processes and limits, each in one line with what helps."""
+
+import errno
+import os
+from concurrent.futures.process import BrokenProcessPool
+
+import jax
+import numpy as np
+import pytest
+from absl import flags as absl_flags
+
+from case_jax.commands import extract, train
+from case_jax.commands.surroundings import explained
+from tests.helpers.refusals import assert_parts, bad
+
+LIST = "RESOURCE_EXHAUSTED: Out of memory allocating 96000000016 bytes. [tf-allocator-allocation-error='']"
+
+
+def parsed(command, *arguments: str) -> absl_flags.FlagValues:
+    given = absl_flags.FlagValues()
+    command.define_flags(given)
+    given(["command", *arguments])
+    return given
+
+
+TOGETHER = ["--coordinator=localhost:1", "--num_processes=2", "--process_id=0"]
+
+
+def of_system(number, *names):
+    return OSError(number, os.strerror(number), *names)
+
+
+def too_large():
+    try:
+        np.zeros(2**46)
+    except MemoryError as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    "error, arguments, named, wrong, expected",
+    [
+        bad("numpy", too_large(), [], "memory", "512. TiB", "--batch_size, --num_snippets"),
+        bad("bare", MemoryError(), [], "memory", "out of memory", "--feature_store=disk"),
+        bad(
+            "XLA",
+            jax.errors.JaxRuntimeError(LIST),
+            [],
+            "memory",
+            "allocating 96000000016 bytes)",
+            "--feature_dtype=bfloat16",
+        ),
+        bad("a fork", of_system(errno.ENOMEM), [], "memory", "Cannot allocate memory", "--eval_workers"),
+        bad("files", of_system(errno.EMFILE, "a.npy"), [], "open files", "Too many open files", "ulimit -n"),
+        bad("threads", RuntimeError("can't start new thread"), [], "processes", "thread", "ulimit -u"),
+        bad("processes", of_system(errno.EAGAIN), [], "processes", "unavailable", "--num_workers=0"),
+        bad("shm", of_system(errno.ENOSPC), [], "/dev/shm", "No space left", "--shm-size"),
+        bad(
+            "a worker",
+            RuntimeError("Worker process was terminated unexpectedly with exit code -7. Search"),
+            [],
+            "--num_workers",
+            "-7",
+            "/dev/shm",
+        ),
+        bad("a pool", BrokenProcessPool("abruptly"), [], "--eval_workers", "ended", "fewer"),
+        bad(
+            "another host",
+            jax.errors.JaxRuntimeError("INTERNAL: Gloo AllReduce failed: Connection closed by peer"),
+            TOGETHER,
+            "--coordinator",
+            "gone … Gloo",
+            "go on",
+        ),
+    ],
+)
+def test_the_cause_and_what_helps(error, arguments, named, wrong, expected):
+    message = str(explained(error, parsed(train, *arguments)))
+    assert message.isprintable()
+    if named == "processes":
+        named = "processes and threads"
+    assert_parts(message, named, wrong, expected)
+
+
+def test_only_flags_of_the_command_are_named():
+    message = str(explained(MemoryError(), parsed(extract)))
+    assert "--clips_at_once" in message or "--num_workers" in message or "--side" in message
+    assert "--batch_size" not in message
+    assert_parts(str(explained(MemoryError(), None)), "memory", "out of memory", "more memory")
+
+
+def test_a_full_disk_is_named_by_its_file():
+    assert str(explained(of_system(errno.ENOSPC, "/data/x"), None)) == (
+        "/data/x: cannot be written (No space left on device)"
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("a bug"),
+        RuntimeError("a bug"),
+        KeyError("a bug"),
+        of_system(errno.ENOENT, "a"),
+        jax.errors.JaxRuntimeError("INTERNAL: a bug"),
+        jax.errors.JaxRuntimeError("UNAVAILABLE: only of several processes"),
+    ],
+)
+def test_bugs_are_not_explained(error):
+    assert explained(error, parsed(train)) is None
