@@ -1,14 +1,12 @@
 """Finds actions in a user's own videos: takes features of any length, returns labelled times."""
 
-import collections
 import math
 import numbers
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import jax
 import numpy as np
 
 from case_jax.data.extraction import ExtractedVideo
@@ -19,6 +17,7 @@ from case_jax.errors import InputError
 from case_jax.localization.curves import Curves
 from case_jax.localization.detect import localize_windows
 from case_jax.localization.detections import Detection, Detections
+from case_jax.localization.scored_windows import ScoredVideo, ScoredWindow, collect
 from case_jax.method.sampled_videos import score_window, score_window_fully
 from case_jax.method.scores import default_foreground
 from case_jax.runs.settings import RunSettings
@@ -28,8 +27,6 @@ from case_jax.video.extract import extractor_of
 
 __all__ = ["Features", "Localizer"]
 
-# Windows that are given to the device ahead of the one whose video is localised: one runs, one waits.
-_AHEAD = 2
 _SECONDS = 1e-15, 1e15  # shortest and longest snippet, far from where times overflow
 _LEAST_WINDOW = 4  # in units of T; the default window unless a test video was longer
 
@@ -164,6 +161,8 @@ class Localizer:
             return list(self.detect_each(features, fps, frames_per_snippet))
         seconds = self._seconds(fps, frames_per_snippet)
         (found,) = self._detect([("features", features)], seconds)
+        if isinstance(found, InputError):
+            raise found
         return found
 
     def detect_each(
@@ -187,8 +186,32 @@ class Localizer:
             InputError: as `localize` does, or raised by ``videos`` itself. All videos before it are yielded
                 first.
         """
-        named = ((f"features[{i}]", features) for i, features in enumerate(videos))
-        return self._detect(named, self._seconds(fps, frames_per_snippet))
+        for found in self._detect(_named(videos), self._seconds(fps, frames_per_snippet)):
+            if isinstance(found, InputError):
+                raise found
+            yield found
+
+    def try_each(
+        self,
+        videos: Iterable[Features],
+        fps: float | None = None,
+        frames_per_snippet: float | None = None,
+    ) -> Iterator[Detections | InputError]:
+        """`detect_each` that goes on after a video which cannot be read.
+
+        Args:
+            videos: as for `detect_each`.
+            fps: as for `localize`.
+            frames_per_snippet: as for `localize`.
+
+        Yields:
+            For each video, in order, its `Detections`, or the error that says what is wrong with it.
+
+        Raises:
+            InputError: as `localize` does for ``fps`` and ``frames_per_snippet``, or raised by ``videos``
+                itself. All videos before it are yielded first.
+        """
+        return self._detect(_named(videos), self._seconds(fps, frames_per_snippet), go_on=True)
 
     def curves(
         self, features: Features, fps: float | None = None, frames_per_snippet: float | None = None
@@ -270,43 +293,41 @@ class Localizer:
                 "in the run's videos"
             )
 
-    def _detect(self, videos: Iterable[tuple[str, Features]], seconds: float) -> Iterator[Detections]:
-        windows = self._windows(videos, seconds)
-        under_way: collections.deque[_Window] = collections.deque()
-        failure = None
-        while True:
-            try:
-                following = next(windows, None)
-            except InputError as error:  # nothing follows, but the videos before are finished first
-                following, failure = None, error
-            if following is not None:
-                under_way.append(following)
-                if len(under_way) <= _AHEAD:
-                    continue
-            elif not under_way:
-                break
-            video = under_way.popleft().collect()
-            if not video.missing:
+    def _detect(
+        self, videos: Iterable[tuple[str, Features]], seconds: float, *, go_on: bool = False
+    ) -> Iterator[Detections | InputError]:
+        for video in collect(self._windows(videos, seconds, go_on)):
+            if isinstance(video, InputError):
+                yield video
+            else:
                 yield localize_windows(
                     video.fused, video.scores, duration=video.duration, config=self._config
                 )
-        if failure is not None:
-            raise failure
 
-    def _windows(self, videos: Iterable[tuple[str, Features]], seconds: float) -> Iterator["_Window"]:
-        """The windows of all videos, each handed to the device already."""
-        num_snippets = self._config.num_snippets
+    def _windows(
+        self, videos: Iterable[tuple[str, Features]], seconds: float, go_on: bool
+    ) -> Iterator[ScoredWindow | InputError]:
+        """The windows of all videos, each handed to the device already.
+
+        Where a video cannot be read, the error stands for its next window. The next video follows if
+        ``go_on`` says so.
+        """
         for name, features in videos:
-            opened = open_video(features, self.stream_widths, name)
-            num_windows = -(-opened.length // self.window)
-            video = _Video(
-                np.empty((num_windows * num_snippets, len(self.classes)), np.float32),
-                np.empty((num_windows, len(self.classes)), np.float32),
-                opened.length * seconds,
-            )
-            for index in range(num_windows):
-                fused, scores = self._score(score_window, opened, index, num_windows)[1]
-                yield _Window(video, index, fused, scores)
+            try:
+                yield from self._windows_of(open_video(features, self.stream_widths, name), seconds)
+            except InputError as error:
+                yield error
+                if not go_on:
+                    return
+
+    def _windows_of(self, opened: GivenVideo, seconds: float) -> Iterator[ScoredWindow]:
+        num_windows = -(-opened.length // self.window)
+        video = ScoredVideo(
+            num_windows, self._config.num_snippets, len(self.classes), opened.length * seconds
+        )
+        for index in range(num_windows):
+            fused, scores = self._score(score_window, opened, index, num_windows)[1]
+            yield ScoredWindow(video, index, fused, scores)
 
     def _score(
         self, scorer: Callable[..., Any], video: GivenVideo, index: int, num_windows: int
@@ -365,28 +386,6 @@ class Localizer:
         return sorted(listed, key=lambda d: (-d.score, d.start, d.end, d.label))
 
 
-class _Video:
-    """The scores of a video, as far as its windows are collected."""
-
-    def __init__(self, fused: np.ndarray, scores: np.ndarray, duration: float):
-        self.fused = fused  # (n * T, G)
-        self.scores = scores  # (n, G)
-        self.duration = duration  # seconds
-        self.missing = len(scores)  # windows that are not collected
-
-
-class _Window(NamedTuple):
-    """One window, whose scores the device may still be computing."""
-
-    video: _Video
-    number: int  # its place in the video, from 0
-    fused: jax.Array  # (T, G)
-    scores: jax.Array  # (G,)
-
-    def collect(self) -> _Video:
-        """Waits for the scores and writes them to the video."""
-        begin = self.number * len(self.fused)
-        self.video.fused[begin : begin + len(self.fused)] = self.fused
-        self.video.scores[self.number] = self.scores
-        self.video.missing -= 1
-        return self.video
+def _named(videos: Iterable[Features]) -> Iterator[tuple[str, Features]]:
+    """Each video with its name in messages."""
+    return ((f"features[{i}]", features) for i, features in enumerate(videos))

@@ -526,6 +526,19 @@ def test_videos_before_a_bad_one_are_finished(localizer, bad_length):
         next(found)
 
 
+@pytest.mark.parametrize("bad_length", [20, 5000])
+def test_videos_behind_a_bad_one_can_be_localised_too(localizer, bad_length):
+    spoilt = make_features(bad_length)
+    spoilt["rgb"][bad_length // 2 :] = np.nan  # after some of its windows
+    first, error, no_streams, last = localizer.try_each(
+        [make_features(100, 1), spoilt, {}, make_features(100, 2)]
+    )
+    assert_equal(first, localizer.detect(make_features(100, 1)))
+    assert str(error).startswith("features[1]['rgb']: snippet ")
+    assert str(no_streams).startswith("features[2]: has no stream 'rgb'")
+    assert_equal(last, localizer.detect(make_features(100, 2)))
+
+
 def test_an_error_of_the_iterable_comes_after_the_videos_before(localizer):
     def videos():
         yield make_features(5)

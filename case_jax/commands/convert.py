@@ -13,6 +13,7 @@ from absl import flags
 from rich.console import Console
 
 from case_jax.commands import cli, hardware, inputs
+from case_jax.commands.outputs import check_outputs
 from case_jax.data.activitynet import find_dataset
 from case_jax.data.info import THUMOS14, DatasetInfo, read_info
 from case_jax.data.thumos import is_thumos_layout
@@ -45,10 +46,12 @@ def main(given: flags.FlagValues) -> None:
     if given.checkpoint:
         if given.output:
             raise InputError("--output: contradicts --checkpoint; expected one of the two")
+        check_outputs(files={"torch": torch_path, "cluster_labels": labels_path})
         state = export(Workdir(given.checkpoint), torch_path, labels_path, which=given.which)
         said = f"{given.which} checkpoint (step {int(state.step):,}): {torch_path}, {labels_path}"
     else:
         output = cli.require(given, "output", "a workdir, or --checkpoint")
+        check_outputs(own_folders={"output": output}, inputs={"data_dir": given.data_dir})
         settings = adopt(
             Workdir(output),
             torch_path,

@@ -22,6 +22,7 @@ from case_jax.commands.extraction import (
     extraction_from_flags,
     num_workers_of,
 )
+from case_jax.commands.outputs import check_outputs
 from case_jax.video.extract import Extractor, FolderOfFeatures
 from case_jax.video.frames import find_videos
 
@@ -39,6 +40,7 @@ def main(given: flags.FlagValues) -> None:
     """Extracts the videos that are missing; exits with status 1 if a video cannot be read."""
     place = cli.require(given, "videos", "a folder of videos")
     output = Path(cli.require(given, "output", "a folder to write features to"))
+    check_outputs(folders={"output": output})
     videos = find_videos(place)
     extraction, weights = extraction_from_flags(given)
     folder = FolderOfFeatures(output, extraction)

@@ -12,18 +12,20 @@ the run's data were, and kept: in p_features beside p.json, or where --features 
 that plays the videos beside what was found; those that browsers do not play get copies, in p_videos.
 
 Every finished video is a line of p.json.partial until all are done. The same command, started again, goes on
-from there, and leaves out the videos that p.json itself already has from the same checkpoint and settings.
+from there, and leaves out the videos that p.json itself already has from the same checkpoint, settings and
+features. A video that cannot be read is named and left out, and the command ends with status 1. The next time
+it is tried again.
 """
 
+import collections
 import dataclasses
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -34,17 +36,19 @@ from case_jax.commands import cli
 from case_jax.commands.ending import ending_on_signals
 from case_jax.commands.extraction import define_weights_flags, end_with_bad
 from case_jax.commands.localize_videos import chosen_names, extract_videos, write_page
+from case_jax.commands.outputs import check_outputs
 from case_jax.commands.progress import videos_bar
-from case_jax.data.feature_files import FeatureFiles, Widths, check_shapes, video_length
+from case_jax.data.feature_files import Widths, check_shapes, video_length
 from case_jax.data.feature_folders import find_sources
 from case_jax.data.files import write_text_atomically
+from case_jax.data.fingerprints import FilesMark, mark_of_files
 from case_jax.data.sources import Source, open_source
 from case_jax.errors import InputError
 from case_jax.localization.detections import to_activitynet
 from case_jax.localization.export import as_csv, as_srt, as_webvtt
 from case_jax.localization.resumable import ResumableDetections
 from case_jax.localization.shards import shard_path
-from case_jax.localizer import Localizer
+from case_jax.localizer import Features, Localizer
 from case_jax.runs.settings import RunSettings
 from case_jax.runs.workdir import Workdir
 from case_jax.training.state import TrainState
@@ -56,6 +60,9 @@ __all__ = ["define_flags", "main"]
 # on recordings and for published detections on THUMOS14; 0.3 shows up to six times as many, most of them
 # wrong.
 _MIN_SCORE = 0.5
+
+# Settings that came after outputs began to tell what they follow from, with the values that change nothing.
+_NEW_SETTINGS = (("action_free", "auto"), ("always_localize", "auto"))
 
 _SUBTITLES: dict[str, Callable[..., str]] = {"vtt": as_webvtt, "srt": as_srt}
 
@@ -134,19 +141,30 @@ def main(given: flags.FlagValues) -> None:
     extracted = extract_videos(given, localizer, output, console) if given.video else None
     folder = str(extracted.folder) if extracted else given.features
     videos = _find_videos(given, folder, localizer, console, extracted and extracted.paths)
-    changed = {name: _last_change(sources) for name, sources in videos.items()}
     record = ResumableDetections(output, _identity(given, settings, state, localizer, folder), console.print)
-    known = {name: record.entries(name, changed[name]) for name in videos}
+    marks = {name: mark_of_files(sources) for name, sources in videos.items() if name in record}
+    known = {name: record.entries(name, mark) for name, mark in marks.items()}
     results = {name: entries for name, entries in known.items() if entries is not None}
+    if len(results) < len(known):
+        console.print(
+            f"{len(known) - len(results):,} of {len(known):,} videos that were done have other features now, "
+            "and are localised again"
+        )
     if results:
         console.print(f"{len(results):,} of {len(videos):,} videos were there already")
+    bad = dict(extracted.bad) if extracted else {}
     missing = {name: sources for name, sources in videos.items() if name not in results}
     with ending_on_signals(lambda: f"{len(results):,} of {len(videos):,} videos are done"):
-        for name, entries in _localize(given, localizer, folder, missing, console):
-            record.add(name, changed[name], entries)
-            results[name] = entries
-    results = {name: results[name] for name in videos}  # in order
-    record.write(results)
+        for name, mark, found in _localize(given, localizer, missing, console):
+            if isinstance(found, InputError):
+                bad[name] = str(found)
+                continue
+            record.add(name, mark, found)
+            marks[name], results[name] = mark, found
+    if bad and not results:
+        raise InputError(next(iter(bad.values())))
+    results = {name: results[name] for name in videos if name in results}  # in order
+    record.write(results, marks)
     _export(given, results)
     if extracted and given.page:
         write_page(given, localizer, extracted, results)
@@ -155,10 +173,9 @@ def main(given: flags.FlagValues) -> None:
         f"{sum(map(len, results.values())):,} detections in {len(results):,} videos, by the {given.which} "
         f"checkpoint (step {localizer.step}): {output}"
     )
-    if extracted:
-        if given.page:
-            console.print(f"page: {given.page}")
-        end_with_bad(extracted.bad, f"{len(extracted.bad):,} videos cannot be read", console)
+    if extracted and given.page:
+        console.print(f"page: {given.page}")
+    end_with_bad(bad, f"{len(bad):,} videos cannot be read", console)
 
 
 def _of_shard(given: flags.FlagValues, path: str) -> Path:
@@ -193,15 +210,11 @@ def _check_outputs(given: flags.FlagValues, output: Path) -> None:
         raise InputError("--page: is given without --video; expected the videos that it plays")
     if given.page and given.num_shards is not None:
         raise InputError("--page: is given with --num_shards; expected one of the two")
-    if table is not None and table.absolute() == output.absolute():
-        raise InputError(f"--csv: is {given.csv}, as --output; expected another file")
-    for path in (output, table, Path(given.page) if given.page else None):
-        if path is not None and os.path.isdir(path):
-            raise InputError(f"{path}: cannot be written (Is a directory)")
-    for name in _SUBTITLES:
-        folder = given[name].value
-        if folder and os.path.exists(folder) and not os.path.isdir(folder):
-            raise InputError(f"--{name}: {folder} is a file; expected a folder")
+    check_outputs(
+        files={"output": output, "csv": table, "page": given.page},
+        folders={name: given[name].value for name in _SUBTITLES},
+        inputs={name: given[name].value for name in ("checkpoint", "features", "video", "videos")},
+    )
 
 
 def _find_videos(
@@ -234,7 +247,7 @@ def _find_videos(
                 f"{folder}: has video {name!r}; expected names that are not paths, for subtitles"
             )
         for source in sources[name].values():
-            if not source.path.exists():
+            if given.strict and not source.path.exists():
                 open_source(source)  # names the missing file before hours of work
     return {name: sources[name] for name in names}
 
@@ -242,51 +255,77 @@ def _find_videos(
 def _localize(
     given: flags.FlagValues,
     localizer: Localizer,
-    folder: str,
     videos: Mapping[str, Mapping[str, Source]],
     console: Console,
-) -> Iterator[tuple[str, list[dict]]]:
-    """Each video's name and detections in ActivityNet form, as soon as they are there."""
-    lengths: list[int] = []  # snippets of the videos opened so far
+) -> Iterator[tuple[str, FilesMark, list[dict] | InputError]]:
+    """Each video's name, what its features were, and its detections in ActivityNet form, or what is wrong.
+
+    Raises:
+        InputError: with --strict, what is wrong with the first video that cannot be read; all before it are
+            yielded first.
+    """
+    under_way: collections.deque[_Opened] = collections.deque()
+    num_cut = 0
     progress, task = videos_bar(console, len(videos))
     with progress:
         began, snippets = time.perf_counter(), 0
-        opened = _opened(localizer, folder, videos, lengths, strict=given.strict)
-        found = localizer.detect_each(opened, given.fps, given.frames_per_snippet)
-        for i, (name, detections) in enumerate(zip(videos, found)):
-            yield name, to_activitynet({name: detections}, localizer.classes)["results"][name]
-            snippets += lengths[i]
+        features = _open_each(localizer, videos, under_way, strict=given.strict)
+        for found in localizer.try_each(features, given.fps, given.frames_per_snippet):
+            name, mark, length, cut, error = under_way.popleft()
+            if isinstance(found, InputError):
+                error = error or found
+                if given.strict:
+                    raise error
+                console.print(f"skipped: {error}")
+                yield name, mark, error
+            else:
+                num_cut += cut
+                yield name, mark, to_activitynet({name: found}, localizer.classes)["results"][name]
+            snippets += length
             rate = snippets / (time.perf_counter() - began)
-            progress.update(task, completed=i + 1, rate=f"{rate:,.0f} snippets/s")
+            progress.update(task, advance=1, rate=f"{rate:,.0f} snippets/s")
+    if num_cut:
+        console.print(f"{num_cut:,} of {len(videos):,} videos have a stream cut by one snippet")
 
 
-def _opened(
+class _Opened(NamedTuple):
+    """A video whose features are being localised."""
+
+    name: str
+    mark: FilesMark
+    length: int  # snippets
+    cut: bool  # whether a stream has a snippet more
+    error: InputError | None  # what is wrong with it, if that shows when its files are opened
+
+
+def _open_each(
     localizer: Localizer,
-    folder: str,
     videos: Mapping[str, Mapping[str, Source]],
-    lengths: list[int],
+    under_way: collections.deque[_Opened],
     *,
     strict: bool,
-) -> Iterator[FeatureFiles]:
-    """Opens one video after the other, and notes its length in snippets."""
-    widths: Widths = {}
-    for sources in videos.values():
-        files = check_shapes(sources, widths, keep=True, strict=strict)
-        for stream, expected in localizer.stream_widths.items():
-            width, _ = widths[stream]
-            if width != expected:
-                raise InputError(
-                    f"{folder}: stream {stream!r} has {width} channels; expected {expected} as in training"
-                )
-        lengths.append(video_length(files))
-        yield files
+) -> Iterator[Features]:
+    """Opens one video after the other, and notes each in ``under_way``. A bad one has no streams."""
+    for name, sources in videos.items():
+        mark = mark_of_files(sources)
+        widths: Widths = {stream: (width, "training") for stream, width in localizer.stream_widths.items()}
+        try:
+            files = check_shapes(sources, widths, keep=True, strict=strict)
+        except InputError as error:
+            under_way.append(_Opened(name, mark, 0, False, error))
+            yield {}
+        else:
+            under_way.append(_Opened(name, mark, video_length(files), files.cut, None))
+            yield files
 
 
 def _identity(
     given: flags.FlagValues, settings: RunSettings, state: TrainState, localizer: Localizer, folder: str
 ) -> dict[str, Any]:
     """Everything that detections follow from, besides the features' contents."""
-    digest = hashlib.sha256(json.dumps(dataclasses.asdict(settings.config), sort_keys=True).encode())
+    config = dataclasses.asdict(settings.config)
+    config = {name: value for name, value in config.items() if (name, value) not in _NEW_SETTINGS}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path((state.params, state.cluster_labels)):
         array = np.asarray(leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
@@ -300,11 +339,6 @@ def _identity(
         "window": localizer.window,
         "classes": list(localizer.classes),
     }
-
-
-def _last_change(sources: Mapping[str, Source]) -> int:
-    """When the features of a video were last modified, ns."""
-    return max(os.stat(source.path).st_mtime_ns for source in sources.values())
 
 
 def _export(given: flags.FlagValues, results: Mapping[str, Sequence[Mapping]]) -> None:

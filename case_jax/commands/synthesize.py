@@ -8,6 +8,7 @@ import dataclasses
 from absl import flags
 
 from case_jax.commands import cli
+from case_jax.commands.outputs import check_outputs
 from case_jax.data.activitynet import write_activitynet
 from case_jax.data.synthetic import WORLDS, SyntheticSpec, make_synthetic_dataset
 from case_jax.data.thumos import write_dataset
@@ -36,6 +37,7 @@ def define_flags(given: flags.FlagValues) -> None:
 def main(given: flags.FlagValues) -> None:
     """Generates the data set and writes it."""
     output = cli.require(given, "output", "a folder to write")
+    check_outputs(folders={"output": output})
     spec = dataclasses.replace(WORLDS[given.world], num_train=given.num_train, num_test=given.num_test)
     dataset = make_synthetic_dataset(given.seed, spec)
     write = write_dataset if given.layout == "thumos14" else write_activitynet

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from case_jax.data.feature_files import FeatureFiles, video_length
+from case_jax.data.problems import Problems
 from case_jax.data.sources import read_source
 
 if TYPE_CHECKING:  # reading features does not need jax
@@ -80,15 +81,17 @@ def read_packed(
     lengths = np.array([video_length(video) for video in videos], np.int32)
     first = first_rows(lengths)
     views: list[dict[str, np.ndarray]] = [{} for _ in videos]
-    rows = {}
+    rows, problems = {}, Problems()
     for stream in streams:
         width = videos[0][stream].shape[1]
         rows[stream] = allocate_rows(int(lengths.sum()), width, DTYPES[dtype])
         for video, begin, length in zip(videos, first, lengths):
-            read_source(video.sources[stream], out=rows[stream][begin : begin + length])
+            with problems.noting():
+                read_source(video.sources[stream], out=rows[stream][begin : begin + length])
         rows[stream].flags.writeable = False  # a device may share this memory
         for view, begin, length in zip(views, first, lengths):
             view[stream] = rows[stream][begin : begin + length]
+    problems.refuse()
     return PackedFeatures(rows, first, lengths), views
 
 

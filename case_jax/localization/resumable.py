@@ -4,9 +4,10 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from case_jax.data.files import read_json, writing
+from case_jax.data.fingerprints import FilesMark
 from case_jax.errors import InputError
 from case_jax.localization.detections import (
     check_entries,
@@ -17,13 +18,23 @@ from case_jax.localization.detections import (
 
 __all__ = ["ResumableDetections"]
 
+_MARKS = "features_of"  # in external_data of the output, beside the identity: video -> digest of its features
+
+
+class _Done(NamedTuple):
+    """One video that is done."""
+
+    entries: list[dict]
+    features: str | int  # the digest of its features; where none was kept, the last time when they were valid
+
 
 class ResumableDetections:
     """Which videos are done: in the output of an earlier command, or in `<output>.partial`.
 
     The first line of the partial file is the identity of the work: everything that detections follow from,
-    besides the features' contents. Each further line is a video. The file is made with the first video that
-    is done.
+    besides the features' contents. Each further line is a video, with a mark of the features that it was made
+    of. The file is made with the first video that is done. The output keeps the identity and the marks in
+    "external_data". Files without marks, of earlier versions, hold for features that are older than they are.
     """
 
     def __init__(self, output: Path, identity: Mapping[str, Any], say: Callable[[str], object]):
@@ -40,32 +51,40 @@ class ResumableDetections:
         self._output, self._identity = output, identity
         self._partial = output.with_name(f"{output.name}.partial")
         self._size = 0  # bytes of the partial file that are of use
-        self._done: dict[str, tuple[list[dict], int]] = {}  # entries; features unchanged since then, ns
+        self._done: dict[str, _Done] = {}
         self._read_output()
         self._read_partial(say)
 
-    def entries(self, video: str, changed: int) -> list[dict] | None:
-        """A video's detections; None if it is not done or its features have changed since.
+    def __contains__(self, video: str) -> bool:
+        """Whether there are detections of a video, if only of other features."""
+        return video in self._done
+
+    def entries(self, video: str, features: FilesMark) -> list[dict] | None:
+        """A video's detections; None if it is not done, or was done with other features.
 
         Args:
             video: the video's name.
-            changed: when its features were last modified, ns.
+            features: as they are now.
         """
-        entries, until = self._done.get(video, (None, -1))
-        return entries if changed <= until else None
+        done = self._done.get(video)
+        if done is None:
+            return None
+        if isinstance(done.features, str):
+            return done.entries if features.digest == done.features else None
+        return done.entries if features.changed <= done.features else None
 
-    def add(self, video: str, changed: int, entries: Sequence[Mapping]) -> None:
+    def add(self, video: str, features: FilesMark, entries: Sequence[Mapping]) -> None:
         """Writes a video down; readers see the whole line or nothing.
 
         Args:
             video: the video's name.
-            changed: when its features were last modified, ns.
+            features: what it was made of.
             entries: its detections in ActivityNet form.
 
         Raises:
             InputError: if the partial file cannot be written.
         """
-        row = {"video": video, "changed": changed, "detections": entries}
+        row = {"video": video, "features": features.digest, "detections": entries}
         rows = [row] if self._size else [self._identity, row]
         lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
         with writing(self._partial):
@@ -75,14 +94,21 @@ class ResumableDetections:
                 file.write(lines)
         self._size += len(lines)
 
-    def write(self, results: Mapping[str, Sequence[Mapping]]) -> None:
+    def write(self, results: Mapping[str, Sequence[Mapping]], features: Mapping[str, FilesMark]) -> None:
         """Writes the output.
+
+        Args:
+            results: video -> its detections in ActivityNet form.
+            features: video -> what they were made of, at least of the videos in ``results``.
 
         Raises:
             InputError: if it cannot be written.
         """
-        empty = to_activitynet({}, ())
-        write_predictions(self._output, {**empty, "results": results, "external_data": self._identity})
+        marks = {video: features[video].digest for video in results}
+        external = {**self._identity, _MARKS: marks}
+        write_predictions(
+            self._output, {**to_activitynet({}, ()), "results": results, "external_data": external}
+        )
 
     def forget(self) -> None:
         """Removes the partial file."""
@@ -93,13 +119,17 @@ class ResumableDetections:
             return
         try:
             content = read_json(self._output)
-            if not isinstance(content, dict) or content.get("external_data") != self._identity:
+            external = content.get("external_data") if isinstance(content, dict) else None
+            if not isinstance(external, dict):
+                return
+            marks = external.pop(_MARKS, {})
+            if external != self._identity or not isinstance(marks, dict):
                 return
             results = read_predictions(self._output)
         except InputError:  # the damaged file will be replaced
             return
         until = os.stat(self._output).st_mtime_ns
-        self._done |= {name: (entries, until) for name, entries in results.items()}
+        self._done |= {name: _Done(entries, marks.get(name, until)) for name, entries in results.items()}
 
     def _read_partial(self, say: Callable[[str], object]) -> None:
         try:
@@ -117,8 +147,8 @@ class ResumableDetections:
         self._size = len(first) + 1
         for line in lines[:-1]:  # what follows the last line break is torn
             try:
-                video, changed, entries = _as_row(_parse(line))
-                self._done[video] = (check_entries(self._partial, video, entries), changed)
+                video, features, entries = _as_row(_parse(line))
+                self._done[video] = _Done(check_entries(self._partial, video, entries), features)
             except (InputError, ValueError):  # this line and what follows will be replaced
                 return
             self._size += len(line) + 1
@@ -131,9 +161,11 @@ def _parse(line: bytes) -> Any:
         return None
 
 
-def _as_row(content: Any) -> tuple[str, int, Any]:
-    """The video, when its features last changed (ns), and its detections; ValueError for anything else."""
+def _as_row(content: Any) -> tuple[str, str | int, Any]:
+    """The video, its features' mark as `_Done` has it, and its detections; ValueError for anything else."""
     match content:
+        case {"video": str(video), "features": str(digest), "detections": entries, **others} if not others:
+            return video, digest, entries
         case {"video": str(video), "changed": int(changed), "detections": entries, **others} if not others:
             return video, changed, entries
     raise ValueError("not a video's row")

@@ -15,13 +15,14 @@ from case_jax.evaluator import Evaluation, Evaluator
 from case_jax.method.cost import count_macs, count_parameters
 from case_jax.runs import interrupted
 from case_jax.runs.checkpoints import CheckpointStore
-from case_jax.runs.hardware import Hardware
+from case_jax.runs.hardware import Hardware, in_first_process
 from case_jax.runs.lock import exclusive
 from case_jax.runs.narrator import Narrator, Show
 from case_jax.runs.record import Record, recording
 from case_jax.runs.settings import RunSettings
 from case_jax.runs.signals import Interrupted, Interruption, noting_signals
 from case_jax.runs.start import Start, find_start
+from case_jax.runs.training_features import note_features
 from case_jax.training import parallel
 from case_jax.training.loop import Chunk, fit
 from case_jax.training.state import TrainState, select_seed
@@ -67,7 +68,7 @@ def train(
 
     Raises:
         InputError: if some runs have trained and others have not, another training is writing to a workdir,
-            or no checkpoint of a run can be restored.
+            no checkpoint of a run can be restored, or a run has trained on other features before.
         Interrupted: by a signal; it says where the runs go on.
         NonFiniteLossError: at the first metric that is not finite.
     """
@@ -91,6 +92,7 @@ def train(
             said.say(f"going on from step {start.step}")
         step = start.step
         if unfinished or step < num_steps:  # the last checkpoint may have turned out to be damaged
+            in_first_process(lambda: note_features(runs, going_on=start.step > 0))
             records = [
                 stack.enter_context(_recording(run, store, said, start, one_of_many=len(runs) > 1))
                 for run, store in zip(runs, stores)

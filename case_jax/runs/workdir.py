@@ -11,8 +11,10 @@ from jax.sharding import Mesh
 from case_jax.data.files import one_line, read_json, write_text_atomically
 from case_jax.errors import InputError
 from case_jax.runs.checkpoints import CheckpointStore
+from case_jax.runs.places import explain_place
 from case_jax.runs.rows import read_rows, write_rows
 from case_jax.runs.settings import RunSettings
+from case_jax.runs.training_features import training_features_path
 from case_jax.training.parallel import replicate
 from case_jax.training.state import TrainState
 
@@ -111,6 +113,8 @@ class Workdir:
         Raises:
             InputError: if it is missing or does not hold a run's settings.
         """
+        if not os.path.exists(self.config) and (explained := explain_place(self.path)):
+            raise InputError(explained)
         content = read_json(self.config)
         try:
             return RunSettings.from_json(content)
@@ -146,7 +150,8 @@ class Workdir:
 
     def sweep(self) -> None:
         """Removes what a killed process was writing beside the files."""
-        for name in (self._metrics.name, self.history_path.name, self.predictions.name):
+        features = training_features_path(self.path)
+        for name in (self._metrics.name, self.history_path.name, self.predictions.name, features.name):
             for path in self.path.glob(f".{name}.*"):
                 path.unlink()
 

@@ -1,5 +1,5 @@
+import contextlib
 import csv
-import errno
 import json
 import os
 import shutil
@@ -21,6 +21,7 @@ from tests.helpers.refusals import assert_parts
 from tests.helpers.runs import contents
 from tests.helpers.workdirs import best_of, metrics_of, results_of
 
+_MANY = 150  # videos of a command that is killed in their midst
 NAMES = [f"synthetic_test_{i:04d}" for i in range(4)]
 STREAMS = ("rgb", "flow")
 
@@ -229,11 +230,14 @@ def test_tables_and_subtitles(flags, tmp_path, expected):
         (["--features={tmp}/empty"], "{tmp}/empty", "no features", "rgb/<video>.npy"),
         (["--features={tmp}/alone"], "{tmp}/alone/flow/v.npy", "no such file", "array"),
         (["--features={tmp}/other"], "{tmp}/other/rgb/v.npy", "no such file", "array"),
-        (["--features={tmp}/wide"], "{tmp}/wide", "'rgb' … 5 channels", "8"),
+        (["--features={tmp}/wide"], "{tmp}/wide/rgb/v.npy", "5 channels", "8 as in training"),
         (["--features={tmp}/beside"], "{tmp}/beside/v.npy", "15 channels", "16"),
         (["--output={tmp}/alone"], "{tmp}/alone", "cannot be written (Is a directory)", None),
         (["--csv={tmp}/alone"], "{tmp}/alone", "cannot be written (Is a directory)", None),
         (["--csv={tmp}/found.json"], "--csv", "{tmp}/found.json … --output", "another file"),
+        (["--vtt={tmp}/found.json"], "--output", "{tmp}/found.json … --vtt", "another file"),
+        (["--output={tmp}/list.txt/p.json"], "{tmp}/list.txt", "cannot be written (Not a directory)", None),
+        (["--output={tmp}/list.txt", "--videos={tmp}/list.txt"], "--output", "… --videos", "another file"),
         (["--vtt={tmp}/list.txt"], "--vtt", "{tmp}/list.txt … file", "folder"),
         (["--min_score=nan"], "--min_score", "nan", "finite"),
         (["--fps=inf"], "--fps", "inf", "finite"),
@@ -284,32 +288,85 @@ def uninterrupted(flags, tmp_path):
     return (tmp_path / "uninterrupted.json").read_bytes()
 
 
-def test_a_bad_file_stops_and_a_mended_one_goes_on(flags, features, tmp_path, uninterrupted):
+@contextlib.contextmanager
+def spoilt(path):
+    """A file of features holds a number that is not finite; afterwards it is as before, with its old time."""
+    good, status = path.read_bytes(), os.stat(path)
+    array = np.load(path)
+    array[7, 3] = np.nan
+    np.save(path, array)
+    yield
+    path.write_bytes(good)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_bad_videos_are_left_out_named_and_tried_again(flags, features, tmp_path, uninterrupted):
+    output, partial = tmp_path / "found.json", tmp_path / "found.json.partial"
+    whole = json.loads(uninterrupted)
+    nan, gone = features / "flow" / f"{NAMES[0]}.npy", features / "rgb" / f"{NAMES[2]}.npy"
+    expected = [NAMES[1], NAMES[3]]
+    with spoilt(nan):
+        gone.rename(tmp_path / "kept.npy")
+        for already in (0, 2):
+            ended = run_here("localize", *flags)
+            lines = ended.stdout.splitlines()
+            assert (ended.returncode, ended.stderr) == (1, "")
+            assert lines[-3] == "2 videos cannot be read:"
+            assert_parts(lines[-2].strip(), nan, "snippet 7, channel 3 … nan", "finite")
+            assert_parts(lines[-1].strip(), gone, "no such file", "array")
+            assert lines[-4].endswith(f": {output}")
+            assert (f"{already} of 4 videos were there already" in lines) == bool(already)
+            assert results_of(output) == {name: whole["results"][name] for name in expected}
+            assert not partial.exists()
+        assert_parts(refuse_here("localize", *flags, "--strict"), gone, "no such file", "array")
+        (tmp_path / "bad.txt").write_text(NAMES[0])
+        message = refuse_here(
+            "localize", *flags, f"--output={tmp_path / 'n.json'}", f"--videos={tmp_path}/bad.txt"
+        )
+        assert_parts(message, nan, "snippet 7, channel 3 … nan", "finite")  # there is nothing else to write
+        assert not (tmp_path / "n.json").exists()
+    (tmp_path / "kept.npy").rename(gone)
+    assert succeed_here("localize", *flags).splitlines()[0] == "2 of 4 videos were there already"
+    assert output.read_bytes() == uninterrupted
+
+
+def test_streams_that_differ_by_one_snippet_are_cut_and_counted(flags, features, tmp_path):
+    (tmp_path / "one.txt").write_text(NAMES[1])
+    path = features / "flow" / f"{NAMES[1]}.npy"
+    np.save(path, np.load(path)[:-1])
+    flags = [*flags, f"--videos={tmp_path / 'one.txt'}"]
+    assert_parts(refuse_here("localize", *flags, "--strict"), path, "snippets", "as in")
+    printed = succeed_here("localize", *flags).splitlines()
+    assert printed[0] == "1 of 1 videos have a stream cut by one snippet"
+    assert len(printed) == 2
+
+
+def test_with_strict_a_bad_file_stops_and_a_mended_one_goes_on(flags, features, tmp_path, uninterrupted):
     output, partial = tmp_path / "found.json", tmp_path / "found.json.partial"
     path = features / "flow" / f"{NAMES[2]}.npy"
-    good = np.load(path)
-    bad = good.copy()
-    bad[7, 3] = np.nan
-    np.save(path, bad)
-    message = refuse_here("localize", *flags, "--window=200")
-    assert_parts(message, path, "snippet 7, channel 3 … nan", "finite")
+    with spoilt(path):
+        message = refuse_here("localize", *flags, "--window=200", "--strict")
+        assert_parts(message, path, "snippet 7, channel 3 … nan", "finite")
+        _stops_and_goes_on(flags, output, partial)
+    printed = succeed_here("localize", *flags).splitlines()
+    assert printed[0] == "1 of 4 videos were there already"
+    assert len(printed) == 2
+    assert output.read_bytes() == uninterrupted
+    assert not partial.exists()
+
+
+def _stops_and_goes_on(flags, output, partial):
     assert len(partial.read_text().splitlines()) == 3  # the identity, and the two videos before
     assert not output.exists()
 
     # Other settings begin anew.
-    assert run_here("localize", *flags).returncode == 2
+    assert run_here("localize", *flags, "--strict").returncode == 2
     lines = partial.read_text().splitlines()
     assert json.loads(lines[0])["window"] == 193
     assert [json.loads(line)["video"] for line in lines[1:]] == NAMES[:2]
 
     # A line that was torn when the power failed does not count as a video.
     partial.write_text("\n".join([*lines[:2], lines[2][: len(lines[2]) // 2]]))
-    np.save(path, good)
-    printed = succeed_here("localize", *flags).splitlines()
-    assert printed[0] == "1 of 4 videos were there already"
-    assert len(printed) == 2
-    assert output.read_bytes() == uninterrupted
-    assert not partial.exists()
 
 
 def test_the_output_of_another_checkpoint_is_not_used(flags, tmp_path, uninterrupted):
@@ -339,10 +396,27 @@ def test_a_finished_output_is_made_again_where_features_have_changed(
     path = features / "flow" / f"{NAMES[3]}.npy"
     np.save(path, 2 * np.load(path))
     os.utime(path, ns=(made + 1, made + 1))
-    assert succeed_here("localize", *flags).splitlines()[0] == "2 of 4 videos were there already"
+    path = features / "rgb" / f"{NAMES[0]}.npy"
+    np.save(path, np.load(path)[::-1])
+    os.utime(path, ns=(made - 10**12, made - 10**12))  # as `cp -p` and `tar x` do
+    assert succeed_here("localize", *flags).splitlines()[:2] == [
+        "3 of 4 videos that were done have other features now, and are localised again",
+        "1 of 4 videos were there already",
+    ]
     before, after = json.loads(uninterrupted), json.loads(output.read_bytes())
-    assert [before["results"][name] == after["results"][name] for name in NAMES] == [True, True, True, False]
+    assert [before["results"][name] == after["results"][name] for name in NAMES] == [False, True, True, False]
+    marks = [content["external_data"].pop("features_of") for content in (before, after)]
+    assert [marks[0][name] == marks[1][name] for name in NAMES] == [False, False, True, False]
     assert before["external_data"] == after["external_data"]
+
+
+def test_the_output_of_an_earlier_version_is_used(flags, tmp_path, uninterrupted):
+    output = tmp_path / "found.json"
+    content = json.loads(uninterrupted)
+    del content["external_data"]["features_of"]
+    output.write_text(json.dumps(content))
+    assert succeed_here("localize", *flags).splitlines()[0] == "4 of 4 videos were there already"
+    assert output.read_bytes() == uninterrupted
 
 
 @pytest.mark.slow
@@ -351,42 +425,33 @@ def test_a_finished_output_is_made_again_where_features_have_changed(
     [signal.SIGINT, *(pytest.param(how, marks=pytest.mark.slow) for how in (signal.SIGTERM, signal.SIGKILL))],
 )
 def test_a_killed_command_goes_on(how, flags, features, tmp_path, environment):
-    path = features / "rgb" / f"{NAMES[3]}.npy"
-    path.rename(tmp_path / "kept.npy")
-    os.mkfifo(path)  # to open it waits for a writer
+    for stream in STREAMS:
+        for i in range(_MANY):
+            (features / stream / f"{i:04d}.npy").symlink_to(features / stream / f"{NAMES[i % 4]}.npy")
     command = interruptible("-m", "experiments.localize", *flags, "--window=200")
+    partial, total = tmp_path / "found.json.partial", _MANY + len(NAMES)
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        writer = _open_once_read(path, process)
+        while process.poll() is None and not (partial.exists() and partial.read_bytes().count(b"\n") > 1):
+            time.sleep(0.01)
         process.send_signal(how)
         out, err = process.communicate(timeout=120)
-    os.close(writer)
     assert out == ""
+    done = partial.read_bytes().count(b"\n") - 1
+    assert 0 < done < total
     if how == signal.SIGKILL:
         assert process.returncode == -how
     else:
         assert process.returncode == 128 + how
-        assert err == "interrupted: 1 of 4 videos are done; the same command goes on with the others\n"
+        said = f"{{}} of {total} videos are done; the same command goes on with the others\n"
+        assert err in [f"interrupted: {said.format(n)}" for n in (done - 1, done)]
     assert not (tmp_path / "found.json").exists()
-    (tmp_path / "kept.npy").replace(path)
     printed = succeed_here("localize", *flags, "--window=200").splitlines()
-    assert printed[0] == "1 of 4 videos were there already"
+    assert printed[0] == f"{done} of {total} videos were there already"
     resumed = (tmp_path / "found.json").read_bytes()
     succeed_here("localize", *flags, "--window=200", f"--output={tmp_path / 'uninterrupted.json'}")
     assert (tmp_path / "uninterrupted.json").read_bytes() == resumed
-
-
-def _open_once_read(fifo, process):
-    """Opens a named pipe to write as soon as the process has opened it to read."""
-    while process.poll() is None:
-        try:
-            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError as error:
-            if error.errno != errno.ENXIO:  # nobody reads yet
-                raise
-            time.sleep(0.01)
-    raise AssertionError(process.communicate())
 
 
 def test_rescaled_training_tells_no_time(trained, flags, tmp_path):
@@ -399,6 +464,12 @@ def test_rescaled_training_tells_no_time(trained, flags, tmp_path):
     message = refuse_here("localize", *flags)
     assert_parts(message, workdir, "rescaled", "--fps … --frames_per_snippet")
     succeed_here("localize", *flags, "--fps=25", "--frames_per_snippet=16")
+
+
+def test_a_part_of_a_run_is_told_from_the_run(trained, flags):
+    place = trained.workdir / "checkpoints"
+    message = refuse_here("localize", *flags, f"--checkpoint={place}")
+    assert message == f"{place}: is a part of a run; expected the run's folder, {trained.workdir}"
 
 
 def test_a_damaged_checkpoint_is_named(trained, flags, tmp_path):

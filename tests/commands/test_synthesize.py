@@ -72,5 +72,4 @@ def test_bad_flags(flags, named, wrong, expected):
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     message = refuse_here("synthesize", "--num_train=1", "--num_test=1", f"--output={tmp_path}/file/data")
-    first = f"{tmp_path}/file/data/features/train/rgb/synthetic_train_0000.npy"
-    assert message == f"{first}: cannot be written (Not a directory)"
+    assert message == f"{tmp_path}/file/data: cannot be written (Not a directory)"

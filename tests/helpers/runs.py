@@ -43,7 +43,10 @@ __all__ = [
 CONFIG = CaseConfig(num_snippets=16, hidden_dim=8, num_clusters=4, batch_size=4, num_steps=30)
 EVAL_EVERY = 12  # so chunks of steps end at 6, 12, 18, 24 and 30, and evaluations come at 12, 24 and 30
 TOGETHER = (3, 4)  # seeds that train at once
-FILES = {"config.json", "metrics.jsonl", "history.jsonl", "checkpoints", "predictions.json", "events"}
+FILES = {
+    *("config.json", "training_features.json", "metrics.jsonl", "history.jsonl", "checkpoints"),
+    *("predictions.json", "events"),
+}
 
 # Of a run that is never trained.
 SETTINGS = RunSettings(
