@@ -24,6 +24,7 @@ from case_jax.commands.extraction import (
     extraction_from_flags,
     num_workers_of,
 )
+from case_jax.commands.outputs import check_outputs
 from case_jax.data.label_table import LabelledVideo, Splits, check_splits, read_labels, split_videos
 from case_jax.data.own_videos import name_of, write_own_videos
 from case_jax.data.thumos import ThumosPaths
@@ -47,6 +48,7 @@ def main(given: flags.FlagValues) -> None:
     place = cli.require(given, "videos", "a folder of videos")
     table = cli.require(given, "labels", "a table of labels")
     paths = ThumosPaths(Path(cli.require(given, "output", "the data set's folder")))
+    check_outputs(folders={"output": paths.data_dir})
     listed = read_labels(table)
     videos = find_videos(place)
     labelled = _matched(table, listed, videos, place)

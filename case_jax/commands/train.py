@@ -16,6 +16,7 @@ from absl import flags
 from rich.console import Console
 
 from case_jax.commands import cli, hardware, inputs
+from case_jax.commands.outputs import check_outputs
 from case_jax.commands.progress import ConsoleNarrator
 from case_jax.config import CaseConfig, fields_of_role
 from case_jax.errors import InputError
@@ -64,6 +65,8 @@ def main(given: flags.FlagValues) -> None:
     if given.report:
         require_report_packages()
     training = given.mode == "train"
+    if training:
+        check_outputs(own_folders={"workdir": given.workdir}, inputs={"data_dir": given.data_dir})
     runs = _runs(given, config, narrator)
 
     began = time.perf_counter()
@@ -85,15 +88,19 @@ def _runs(given: flags.FlagValues, config: CaseConfig, narrator: ConsoleNarrator
     """The runs that the flags describe, one a seed, with their data."""
     tiou = cli.tiou_from_flags(given)
     hardware.check_flags(given, num_seeds=given.num_seeds)
+    base, runs = Workdir(given.workdir), []
+    workdirs = [base if given.num_seeds == 1 else base.of_seed(seed) for seed in inputs.seeds(given)]
+    if given.mode == "evaluate":
+        for workdir in workdirs:  # before the data set is read
+            workdir.settings()
     dataset = inputs.load(given, config, narrator)
     if given.mode == "train":
         check_batch(config, dataset)
-    base, runs = Workdir(given.workdir), []
-    for seed in inputs.seeds(given):
+    for seed, workdir in zip(inputs.seeds(given), workdirs):
         settings = RunSettings.of(
             config, dataset, seed=seed, eval_every=given.eval_every, tiou=tiou, data=inputs.source(given)
         )
-        runs.append(Run(settings, base if given.num_seeds == 1 else base.of_seed(seed), dataset))
+        runs.append(Run(settings, workdir, dataset))
     return runs
 
 

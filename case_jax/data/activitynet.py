@@ -37,6 +37,8 @@ from case_jax.data.info import (
 from case_jax.data.names import find_name
 from case_jax.data.npy import write_features
 from case_jax.data.packed import read_packed
+from case_jax.data.problems import for_each
+from case_jax.data.similar import did_you_mean, fold_label
 from case_jax.data.sources import Source
 from case_jax.errors import InputError
 
@@ -146,9 +148,8 @@ def _load_split(
             f"{found.subset(split)!r}; expected names as in {found.annotations_path}, such as "
             f"{next(iter(videos))}"
         )
-    files = [check(sources) for sources in kept.values()]
-    for name in kept:
-        _check_annotations(name, annotated[name], found)
+    files = for_each(check, kept.values())
+    for_each(lambda name: _check_annotations(name, annotated[name], found), kept)
     packed, features = read_packed(files, info.streams, dtype) if in_memory else (None, files)
     loaded = []
     for name, of_video in zip(kept, features):
@@ -166,8 +167,9 @@ def _check_annotations(video: str, entry: AnnotatedVideo, found: Found) -> None:
     for annotation in entry.annotations:
         if annotation.label not in found.info.classes:
             raise InputError(
-                f"{where} has label {annotation.label!r}; expected one of the {len(found.info.classes)} "
-                "classes in dataset.json"
+                f"{where} has label {annotation.label!r}"
+                f"{did_you_mean(annotation.label, found.info.classes, fold_label)}; expected one of the "
+                f"{len(found.info.classes)} classes in dataset.json"
             )
     if found.info.rescaled and not entry.duration:
         raise InputError(f"{where} has no duration; expected one, since features are rescaled")

@@ -6,6 +6,7 @@ from pathlib import Path
 from case_jax.data.annotations import AnnotatedVideo
 from case_jax.data.info import info_path
 from case_jax.data.names import find_name, is_hidden, read_names, split_path
+from case_jax.data.similar import did_you_mean
 from case_jax.errors import InputError
 
 __all__ = ["find_annotations", "videos_of_split"]
@@ -77,7 +78,8 @@ def _listed(
     for video in read_names(names_path):
         known = find_name(video, database)
         if known is None:
-            raise InputError(f"{path}: has no video {video!r}; expected all of {names_path}")
+            near = did_you_mean(video, database)
+            raise InputError(f"{path}: has no video {video!r}{near}; expected all of {names_path}")
         if database[known].subset not in ("", subset):
             raise InputError(
                 f"{path}: video {known!r} is of subset {database[known].subset!r}; expected {subset!r} "

@@ -59,7 +59,7 @@ def diagnose(
         *video_findings,
         *subject.file_findings,
         *features.findings(),
-        *examine_annotations(subject.info, used),
+        *examine_annotations(subject.info, used, features.lengths),
     ]
     if values:
         findings.append(features.not_finite.finding())

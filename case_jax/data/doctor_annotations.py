@@ -1,16 +1,29 @@
 """What the doctor sees in the annotations of the videos that are used."""
 
-from collections.abc import Sequence
+import collections
+import math
+from collections.abc import Mapping, Sequence
 
+from case_jax.data.dataset import Annotation
 from case_jax.data.doctor_findings import SPLITS, Counter, Finding
+from case_jax.data.doctor_units import find_other_units, seconds_of_features
 from case_jax.data.doctor_videos import UsedVideo
 from case_jax.data.info import DatasetInfo
+from case_jax.data.similar import fold_label
 
 __all__ = ["examine_annotations", "find_missing_durations"]
 
 
-def examine_annotations(info: DatasetInfo, used: Sequence[UsedVideo]) -> list[Finding]:
-    """Findings about segments, labels and classes."""
+def examine_annotations(
+    info: DatasetInfo, used: Sequence[UsedVideo], lengths: Mapping[tuple[str, str], int]
+) -> list[Finding]:
+    """Findings about segments, labels and classes.
+
+    Args:
+        info: of the data set.
+        used: its videos.
+        lengths: (split, video) -> T_v, of the videos whose features could be opened.
+    """
     kept = "kept as annotated, as the usual evaluators do"
     beyond = Counter("segments beyond the video", kept)
     no_length = Counter("segments of no length", f"{kept}; nobody can find them")
@@ -19,7 +32,9 @@ def examine_annotations(info: DatasetInfo, used: Sequence[UsedVideo]) -> list[Fi
     untested = Counter("classes without a test video", "do not count in mAP")
     classes = set(info.classes)
     present: dict[str, set[str]] = {split: set() for split in SPLITS}
-    for split, name, entry, _ in used:
+    for video in used:
+        split, name, entry, _ = video
+        end, known = _end_of(info, video, lengths)
         for a in entry.annotations:
             present[split].add(a.label)
             where = f"{name} [{a.start}, {a.end}]"
@@ -27,15 +42,50 @@ def examine_annotations(info: DatasetInfo, used: Sequence[UsedVideo]) -> list[Fi
                 no_class.add(split, f"{name}: {a.label}")
             if a.end <= a.start:
                 no_length.add(split, where)
-            elif a.start < 0 or (entry.duration is not None and a.end > entry.duration):
-                known = "" if entry.duration is None else f" of {entry.duration} s"
+            elif a.end > end and math.isfinite(a.end):
                 beyond.add(split, where + known)
+            elif a.start < 0:
+                beyond.add(split, where + (known if entry.duration else ""))
     for label in info.classes:
         if label not in present["train"]:
             untrained.add("train", label)
         if label not in present["test"]:
             untested.add("test", label)
-    return [counter.finding() for counter in (beyond, no_length, no_class, untrained, untested)]
+    counters = (beyond, no_length, no_class, untrained, untested)
+    findings = [counter.finding() for counter in counters]
+    return [find_other_units(info, used, lengths), *findings, _find_similar_labels(info, used)]
+
+
+def _end_of(info: DatasetInfo, video: UsedVideo, lengths: Mapping[tuple[str, str], int]) -> tuple[float, str]:
+    """The time behind which a segment lies beyond the video, and how messages say it.
+
+    Where the annotations tell no duration, the features do, but for a part of a snippet.
+    """
+    if video.entry.duration is not None:
+        return video.entry.duration, f" of {video.entry.duration} s"
+    seconds = seconds_of_features(info, video, lengths)
+    if seconds is None:
+        return math.inf, ""
+    return seconds + info.seconds_per_snippet, f" of {seconds:.1f} s, as long as the features"
+
+
+def _find_similar_labels(info: DatasetInfo, used: Sequence[UsedVideo]) -> Finding:
+    """Labels that a person would take for one, counted by the segments of the rarer ones."""
+    similar = Counter("labels that nearly agree", "they count as different labels")
+    found: list[tuple[str, Annotation]] = [
+        (video.split, a) for video in used for a in video.entry.annotations
+    ]
+    counts = collections.Counter(a.label for _, a in found)
+    spelled: dict[str, list[str]] = {}
+    for label in sorted(
+        {*info.classes, *counts}, key=lambda label: (label not in info.classes, -counts[label], label)
+    ):
+        spelled.setdefault(fold_label(label), []).append(label)
+    for split, a in found:
+        first, *others = spelled[fold_label(a.label)]
+        if a.label in others:
+            similar.add(split, f"{a.label!r} and {first!r}")
+    return similar.finding()
 
 
 def find_missing_durations(used: Sequence[UsedVideo]) -> Finding:

@@ -9,7 +9,8 @@ from case_jax.data.activitynet import find_dataset
 from case_jax.data.annotations import AnnotatedVideo
 from case_jax.data.doctor_findings import SPLITS, Counter, Finding
 from case_jax.data.info import DatasetInfo
-from case_jax.data.names import find_name
+from case_jax.data.names import find_name, spellings
+from case_jax.data.similar import did_you_mean, fold_name
 from case_jax.data.sources import Source
 from case_jax.data.thumos import FoundThumos, find_thumos, is_thumos_layout
 
@@ -27,6 +28,7 @@ class Subject(NamedTuple):
     skips_incomplete: bool  # whether videos without annotations or features are left out, not refused
     findings: tuple[Finding, ...]  # about the lists of videos
     file_findings: tuple[Finding, ...]  # about the files of features
+    spare: dict[str, list[str]]  # "train" and "test" -> names of features that no annotated video has
 
 
 class UsedVideo(NamedTuple):
@@ -74,7 +76,7 @@ def _find_thumos(data_dir: Path) -> Subject:
         splits[split] = {name: found.database[name] for name in names if name in found.database}
         for name in names:
             if name not in found.database:
-                not_annotated.add(split, name)
+                not_annotated.add(split, name + did_you_mean(name, found.database))
         for name, entry in splits[split].items():
             if entry.subset != found.subset(split):
                 other_subset.add(split, f"{name} of {entry.subset!r}")
@@ -83,6 +85,7 @@ def _find_thumos(data_dir: Path) -> Subject:
         of_video = found.paths.sources(split, name, found.info.streams, found.info.reading)
         return of_video if all(os.path.isfile(source.path) for source in of_video.values()) else None
 
+    file_findings, spare = _examine_thumos_files(found)
     return Subject(
         found.info,
         found.paths.ground_truth,
@@ -91,20 +94,24 @@ def _find_thumos(data_dir: Path) -> Subject:
         sources,
         skips_incomplete=False,
         findings=(not_annotated.finding(), other_subset.finding()),
-        file_findings=_examine_thumos_files(found),
+        file_findings=file_findings,
+        spare=spare,
     )
 
 
-def _examine_thumos_files(found: FoundThumos) -> tuple[Finding, ...]:
+def _examine_thumos_files(found: FoundThumos) -> tuple[tuple[Finding, ...], dict[str, list[str]]]:
     """Looks for files that no list names, and for videos in two formats, among those of the first stream."""
     no_video, twice = _file_counters()
+    spare: dict[str, list[str]] = {}
     for split in SPLITS:
         files, repeated = found.paths.list_features(split, found.info.streams[0])
-        for name in sorted(set(files) - set(found.names[split])):
+        listed = {spelling for name in found.names[split] for spelling in spellings(name)}
+        spare[split] = sorted(set(files) - listed)
+        for name in spare[split]:
             no_video.add(split, name)
         for name in repeated:
             twice.add(split, name)
-    return no_video.finding(), twice.finding()
+    return (no_video.finding(), twice.finding()), spare
 
 
 def _find_activitynet(data_dir: Path) -> Subject:
@@ -112,9 +119,9 @@ def _find_activitynet(data_dir: Path) -> Subject:
     no_video, twice = _file_counters()
     annotated = {find_name(name, found.sources) for videos in found.splits.values() for name in videos}
     # Features do not tell a split here, so they count as of the training split.
-    for name in found.sources:
-        if name not in annotated:
-            no_video.add("train", name)
+    spare = [name for name in found.sources if name not in annotated]
+    for name in spare:
+        no_video.add("train", name)
     for name in found.repeated:
         twice.add("train", name)
     return Subject(
@@ -126,6 +133,7 @@ def _find_activitynet(data_dir: Path) -> Subject:
         skips_incomplete=True,
         findings=tuple(counter.finding() for counter in _list_counters()),  # the reader refuses them
         file_findings=(no_video.finding(), twice.finding()),
+        spare={"train": spare, "test": []},
     )
 
 
@@ -138,6 +146,8 @@ def examine_videos(subject: Subject) -> tuple[list[UsedVideo], list[Finding]]:
         then, fatal = "refused: every listed video must have them", True
     no_annotations = Counter("videos without annotations", then, fatal=fatal)
     no_features = Counter("videos without features", then, fatal=fatal)
+    similar = Counter("names that nearly agree", "taken for different videos")
+    spare = {fold_name(name): (split, name) for split in SPLITS for name in subject.spare[split]}
     used: list[UsedVideo] = []
     for split in SPLITS:
         before = len(used)
@@ -147,8 +157,12 @@ def examine_videos(subject: Subject) -> tuple[list[UsedVideo], list[Finding]]:
                 no_annotations.add(split, name)
             elif sources is None:
                 no_features.add(split, name)
+                if fold_name(name) in spare:
+                    place, other = spare[fold_name(name)]
+                    where = f" of the {place} split" if other == name else ""
+                    similar.add(split, f"{name!r} and the features {other!r}{where}")
             else:
                 used.append(UsedVideo(split, name, entry, sources))
         if len(used) == before:
             empty_split.add(split, split)
-    return used, [counter.finding() for counter in (empty_split, no_annotations, no_features)]
+    return used, [counter.finding() for counter in (empty_split, no_annotations, no_features, similar)]

@@ -22,13 +22,15 @@ import numpy as np
 
 from case_jax.data.annotations import AnnotatedVideo, read_ground_truth
 from case_jax.data.dataset import Dataset, Split, Video
-from case_jax.data.feature_files import CheckShapes, num_cut, shape_checker
+from case_jax.data.feature_files import CheckShapes, FeatureFiles, num_cut, shape_checker
 from case_jax.data.files import write_text_atomically
 from case_jax.data.formats import find_array, list_arrays
 from case_jax.data.info import AS_STORED, DatasetInfo, Reading, as_fields, info_path, read_info
-from case_jax.data.names import is_hidden, read_names, split_path
+from case_jax.data.names import find_spelling, is_hidden, read_names, split_path
 from case_jax.data.npy import write_features
 from case_jax.data.packed import read_packed
+from case_jax.data.problems import for_each
+from case_jax.data.similar import did_you_mean, fold_label
 from case_jax.data.sources import Source
 from case_jax.data.together import divide_files
 from case_jax.errors import InputError
@@ -133,9 +135,10 @@ def find_thumos(data_dir: str | os.PathLike) -> FoundThumos:
         raise InputError(f"{data_dir}: no such folder; expected features/, split_*.txt and gt.json in it")
     info = read_info(data_dir, "thumos14")
     database = read_ground_truth(paths.ground_truth)
-    return FoundThumos(
-        paths, info, database, {split: read_names(paths.names(split)) for split in ("train", "test")}
-    )
+    names = {split: read_names(paths.names(split)) for split in ("train", "test")}
+    for split, listed in names.items():  # a list may spell accents otherwise than the annotations
+        names[split] = [find_spelling(name, database) or name for name in listed]
+    return FoundThumos(paths, info, database, names)
 
 
 def load_thumos(
@@ -167,12 +170,14 @@ def load_thumos(
 
 def _load_split(found: FoundThumos, split: str, check: CheckShapes, in_memory: bool, dtype: str) -> Split:
     names, streams = found.names[split], found.info.streams
-    files, annotations = [], []
-    for name in names:
-        entry = _check_entry(found, split, name)
-        _check_labels(found, name, entry)
-        files.append(check(found.paths.sources(split, name, streams, found.info.reading)))
-        annotations.append(entry.annotations)
+    entries = dict(zip(names, for_each(lambda name: _check_entry(found, split, name), names)))
+
+    def open_video(name: str) -> FeatureFiles:
+        _check_labels(found, name, entries[name])
+        return check(found.paths.sources(split, name, streams, found.info.reading))
+
+    files = for_each(open_video, names)
+    annotations = [entry.annotations for entry in entries.values()]
     packed, features = read_packed(files, streams, dtype) if in_memory else (None, files)
     videos = tuple(map(Video, names, features, annotations))
     return Split(found.subset(split), videos, packed, num_cut=num_cut(files))
@@ -183,7 +188,8 @@ def _check_entry(found: FoundThumos, split: str, name: str) -> AnnotatedVideo:
     path, listed = found.paths.ground_truth, found.paths.names(split)
     entry = found.database.get(name)
     if entry is None:
-        raise InputError(f"{path}: has no video {name!r}; expected all of {listed}")
+        near = did_you_mean(name, found.database)
+        raise InputError(f"{path}: has no video {name!r}{near}; expected all of {listed}")
     if entry.subset != found.subset(split):
         raise InputError(
             f"{path}: video {name!r} is of subset {entry.subset!r}; expected {found.subset(split)!r} "
@@ -202,7 +208,8 @@ def _check_labels(found: FoundThumos, name: str, entry: AnnotatedVideo) -> None:
     for annotation in entry.annotations:
         if annotation.label not in classes:
             raise InputError(
-                f"{found.paths.ground_truth}: video {name!r} has label {annotation.label!r}; expected one of "
+                f"{found.paths.ground_truth}: video {name!r} has label "
+                f"{annotation.label!r}{did_you_mean(annotation.label, classes, fold_label)}; expected one of "
                 f"the {len(classes)} classes ({classes[0]} .. {classes[-1]}); dataset.json can name others"
             )
 

@@ -261,7 +261,7 @@ def test_streams_subsets_and_time_are_those_of_the_data_set(baseline, tmp_path):
         (["--data_dir={tmp}/odd"], "{tmp}/odd/anno.json", "'training'", "split_train.txt"),
         (["--workdir="], "--workdir", "missing", "folder"),
         (["--mode=evaluate"], "{tmp}/workdir/config.json", "no such file", "JSON"),
-        (["--workdir={tmp}/file"], "{tmp}/file/metrics.jsonl", "Not a directory", "evaluation"),
+        (["--workdir={tmp}/file"], "--workdir", "file is a file", "folder"),
     ],
 )
 def test_bad_settings_leave_nothing_behind(flags, named, wrong, expected, small_dataset, tmp_path):

@@ -1,6 +1,7 @@
 """The doctor finds each oddity, and refuses exactly what the loaders refuse."""
 
 import json
+import unicodedata
 
 import h5py
 import numpy as np
@@ -251,6 +252,101 @@ def test_rescaled_features_need_durations(activitynet):
     finding = found_in(activitynet.path)["no duration, though rescaled"]
     assert (finding.counts, finding.example) == ({"train": 0, "test": 1}, "d" * 11)
     assert assert_refused_alike(activitynet.path)
+
+
+def test_segments_beyond_the_features_where_no_duration_is_known(thumos):
+    """The features end at 2.56 s, up to a part of a snippet of 0.64 s."""
+    for end, beyond in ((3.2, False), (3.21, True)):
+        segment = {"segment": [1, end]}
+        edit_json(thumos / "gt.json", lambda c, s=segment: c["database"]["a"]["annotations"][0].update(s))
+        assert ("segments beyond the video" in found_in(thumos)) == beyond
+    assert found_in(thumos)["segments beyond the video"].example == (
+        "a [1.0, 3.21] of 2.6 s, as long as the features"
+    )
+    assert not assert_refused_alike(thumos)
+
+
+def test_segments_in_frames(thumos):
+    def in_frames(content):
+        for entry in content["database"].values():
+            entry["annotations"][0]["segment"] = [12.5, 25]
+
+    edit_json(thumos / "gt.json", in_frames)
+    found = found_in(thumos)
+    finding = found["segments that seem not to be in seconds"]
+    assert (finding.counts, finding.example) == ({"train": 2, "test": 1}, "a [12.5, 25.0] of 2.6 s")
+    assert finding.then == "used as seconds: they would fit as frames at 25 per second"
+    assert found["segments beyond the video"].total == 3
+    assert not assert_refused_alike(thumos)
+
+
+def test_labels_that_nearly_agree(activitynet):
+    activitynet.database["d" * 11]["annotations"][0]["label"] = "ping pong"
+    activitynet.annotate()
+    finding = found_in(activitynet.path)["labels that nearly agree"]
+    assert (finding.counts, finding.example) == ({"train": 0, "test": 1}, "'ping pong' and 'Ping-pong'")
+    assert not assert_refused_alike(activitynet.path)
+    activitynet.configure(classes=["Doing (crazy) stunts, indoors", "Ping-pong", "Ballet"])
+    assert found_in(activitynet.path)["labels that nearly agree"].total == 1
+    assert_refused(
+        load_dataset,
+        activitynet.path,
+        "'ping pong' (did you mean 'Ping-pong'?)",
+        "3 classes",
+        named=activitynet.annotations,
+    )
+
+
+@pytest.mark.parametrize("layout", ["thumos", "activitynet"])
+def test_names_that_nearly_agree(layout, request):
+    made = request.getfixturevalue(layout)
+    folder, part = (made, "features/train") if layout == "thumos" else (made.path, "features")
+    name = "b" if layout == "thumos" else "b" * 11
+    for stream in ("rgb", "flow"):
+        (path,) = (folder / part / stream).glob(f"*{name}.npy")
+        path.rename(path.with_name(f"V_{name.upper()}.mp4.npy"))
+    finding = found_in(folder)["names that nearly agree"]
+    spare = f"V_{name.upper()}.mp4"
+    assert (finding.counts, finding.example) == (
+        {"train": 1, "test": 0},
+        f"{name!r} and the features {spare!r}",
+    )
+
+
+def test_features_of_the_other_split_are_named(thumos):
+    for stream in ("rgb", "flow"):
+        (thumos / "features" / "train" / stream / "b.npy").rename(
+            thumos / "features" / "test" / stream / "b.npy"
+        )
+    assert found_in(thumos)["names that nearly agree"].example == "'b' and the features 'b' of the test split"
+
+
+def test_a_listed_video_that_nearly_agrees_with_an_annotated_one(thumos):
+    (thumos / "split_train.txt").write_text("a\nV_B.mp4\n")
+    assert found_in(thumos)["videos that are not annotated at all"].example == "V_B.mp4 (did you mean 'b'?)"
+    assert_refused(
+        load_dataset, thumos, "'V_B.mp4' (did you mean 'b'?)", "split_train.txt", named=thumos / "gt.json"
+    )
+
+
+@pytest.mark.parametrize("listed", ["NFC", "NFD"])
+@pytest.mark.parametrize("layout", ["thumos", "activitynet"])
+def test_names_with_accents_in_either_form(layout, listed, request):
+    """macOS decomposes the names of files; what was typed is composed."""
+    made = request.getfixturevalue(layout)
+    folder, part = (made, "features/train") if layout == "thumos" else (made.path, "features")
+    name, accented = ("b", "bé") if layout == "thumos" else ("b" * 11, "é" * 11)
+    for stream in ("rgb", "flow"):
+        (path,) = (folder / part / stream).glob(f"*{name}.npy")
+        prefix = path.stem.removesuffix(name)
+        path.rename(path.with_name(unicodedata.normalize("NFD", f"{prefix}{accented}.npy")))
+    (path,) = folder.glob("*.json")
+    edit_json(path, lambda c: c["database"].update({accented: c["database"].pop(name)}))
+    if layout == "thumos":
+        (folder / "split_train.txt").write_text(unicodedata.normalize(listed, f"a\n{accented}\n"))
+    assert "features of no annotated video" not in found_in(folder)
+    assert not assert_refused_alike(folder)
+    assert [video.name for video in load_dataset(folder).train.videos][-1] == accented
 
 
 # Folders, and the real annotations

@@ -1,6 +1,10 @@
+import numpy as np
+import pytest
+
+from case_jax.data.load import load_dataset
 from case_jax.data.problems import Problems, for_each
 from case_jax.errors import InputError
-from tests.helpers.refusals import refusal
+from tests.helpers.refusals import assert_parts, refusal
 
 
 def refuse(items):
@@ -41,3 +45,20 @@ def test_other_errors_are_not_noted():
         problems.refuse()
     else:
         raise AssertionError
+
+
+@pytest.mark.parametrize("layout", ["thumos", "activitynet"])
+def test_a_data_set_tells_all_bad_videos_at_once(layout, request):
+    """Of what is checked together: files and annotations first, and then values."""
+    made = request.getfixturevalue(layout)
+    folder = made if layout == "thumos" else made.path
+    names = ("a", "b") if layout == "thumos" else ("v_aaaaaaaaaaa", "v_bbbbbbbbbbb")
+    one, two = (path for name in names for path in folder.rglob(f"rgb/{name}.npy"))
+    for path in (one, two):
+        np.save(path, np.load(path) * np.nan)
+    message = refusal(load_dataset, folder)
+    assert_parts(message, one, "snippet 0, channel 0 is nan", f"finite numbers; 1 more cannot be used: {two}")
+    for path in (one, two):
+        path.write_bytes(b"")
+    message = refusal(load_dataset, folder)
+    assert_parts(message, one, "cannot be read", f"array of numbers; 1 more cannot be used: {two}")
