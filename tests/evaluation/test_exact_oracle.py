@@ -144,7 +144,7 @@ def test_hundreds_of_cases():
 
 @pytest.mark.slow
 def test_many_thousands_of_cases():
-    assert evaluate(seed=1, count=5_000).size > 50_000
+    assert evaluate(seed=1, count=3_000).size > 30_000
 
 
 def test_cases_side_by_side_do_not_touch_each_other():
@@ -222,7 +222,7 @@ def every_measure(truth, found, ambiguous):
     return tuple(measures)
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [60, pytest.param(300, marks=pytest.mark.slow)])
 def test_the_order_of_the_input_changes_no_bit_of_any_measure(count):
     """Even where detections are equal in everything, or differ only in the sign of a zero.
 

@@ -252,7 +252,7 @@ def test_counts_of_real_videos_fit_features_of_others(shared_data):
     falls = shared_data / "falls"
     videos = sorted((falls / "videos").glob("*.mp4"))
     assert len(videos) == 100
-    for path in videos:
+    for path in videos[::8]:
         with open_frames(path, NATIVE) as reader:
             frames = sum(1 for _ in reader)
         assert (reader.broken, reader.expected, reader.native_fps) == (None, frames, 30)
