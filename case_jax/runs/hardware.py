@@ -1,6 +1,8 @@
 """Where and how a run computes: devices, worker processes, several hosts. Nothing here changes a result."""
 
 import contextlib
+import math
+import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -10,7 +12,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from case_jax.errors import InputError
-from case_jax.runs.meeting import Processes, met
+from case_jax.runs.meeting import Processes, address_of, met
+from case_jax.runs.relay import relayed
 from case_jax.runs.signals import end_program
 from case_jax.training.parallel import make_mesh
 
@@ -59,9 +62,20 @@ def connected(processes: Processes | None, say: Callable[[str], None] = lambda l
         yield
         return
     with met(processes, say, lambda message: end_program(2, f"error: {message}")):
-        jax.distributed.initialize(processes.coordinator, processes.num_processes, processes.process_id)
-        yield
-        jax.distributed.shutdown()  # waits for the others, so not where this one has failed
+        host, port = address_of(processes)
+        with relayed(host if processes.process_id else "127.0.0.1", port, patience=processes.patience) as way:
+            # Where http_proxy is set, gRPC would ask the proxy even for this machine, and wait in vain.
+            jax.config.update("jax_check_proxy_envs", False)  # it warns of that
+            os.environ.setdefault("no_grpc_proxy", f"{os.environ.get('no_proxy', '')},127.0.0.1".lstrip(","))
+            jax.distributed.initialize(
+                way,
+                processes.num_processes,
+                processes.process_id,
+                initialization_timeout=math.ceil(processes.patience),
+                coordinator_bind_address=f"[::]:{port}",
+            )
+            yield
+            jax.distributed.shutdown()  # waits for the others, so not where this one has failed
 
 
 def in_first_process(call: Callable[[], object]) -> None:

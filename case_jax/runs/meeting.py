@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from case_jax.errors import InputError
 
-__all__ = ["Processes", "met"]
+__all__ = ["Processes", "address_of", "met"]
 
 _GREETING = "case_jax"
 _PARTING = b"bye\n"
@@ -73,7 +73,8 @@ def met(processes: Processes, say: Callable[[str], None], end: Callable[[str], N
             connection.close()
 
 
-def _address(processes: Processes) -> tuple[str, int]:
+def address_of(processes: Processes) -> tuple[str, int]:
+    """Host and port of the first process."""
     host, _, port = processes.coordinator.rpartition(":")
     return host.strip("[]"), int(port)
 
@@ -86,7 +87,7 @@ def _join(processes: Processes, say: Callable[[str], None]) -> socket.socket:
     reason: object = "no answer"
     while (left := deadline - time.monotonic()) > 0:
         try:
-            connection = socket.create_connection(_address(processes), timeout=max(0.01, min(5.0, left)))
+            connection = socket.create_connection(address_of(processes), timeout=max(0.01, min(5.0, left)))
         except OSError as error:
             reason = error
             time.sleep(min(0.5, left))
@@ -137,7 +138,7 @@ def _gather(processes: Processes, say: Callable[[str], None]) -> dict[int, socke
     here: dict[int, socket.socket] = {}
     with (
         contextlib.ExitStack() as stack,
-        _listening(_address(processes)[1], processes.coordinator) as listener,
+        _listening(address_of(processes)[1], processes.coordinator) as listener,
     ):
         while _without_those_gone(here) < count - 1:
             listener.settimeout(max(0.01, deadline - time.monotonic()))
