@@ -67,7 +67,7 @@ def run(command: Command, argv: Sequence[str] | None = None) -> None:
             jax_variables.start_devices()
         command.main(given)
     except InputError as error:
-        _fail(error)
+        _fail(surroundings.with_limit(error))
     except KeyboardInterrupt as interrupt:
         for number in ENDING:
             signal.signal(number, signal.SIG_DFL)  # a second signal does not wait for what is left to do

@@ -5,6 +5,7 @@ the variable that helps.
 """
 
 import errno
+import os
 import re
 from concurrent.futures.process import BrokenProcessPool
 
@@ -13,7 +14,7 @@ from absl import flags
 from case_jax.commands.jax_variables import platform_missing
 from case_jax.errors import InputError
 
-__all__ = ["explained"]
+__all__ = ["explained", "with_limit"]
 
 # What makes a command need less memory, of which it names the flags that it has.
 _SMALLER = (
@@ -68,6 +69,13 @@ def explained(error: Exception, given: flags.FlagValues | None) -> InputError | 
         if match := re.match(r"Worker process was terminated unexpectedly with exit code (-?\d+)", text):
             return _lost_worker(int(match[1]))
     return platform_missing(error)
+
+
+def with_limit(error: InputError) -> InputError:
+    """The error, and where it tells of too many open files, also what raises their number."""
+    if os.strerror(errno.EMFILE) in str(error) and "ulimit" not in str(error):
+        return InputError(f"{error} (ulimit -n raises the limit)")
+    return error
 
 
 def _out_of_memory(text: str, given: flags.FlagValues | None) -> InputError:

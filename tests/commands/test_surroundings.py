@@ -10,7 +10,8 @@ import pytest
 from absl import flags as absl_flags
 
 from case_jax.commands import extract, train
-from case_jax.commands.surroundings import explained
+from case_jax.commands.surroundings import explained, with_limit
+from case_jax.errors import InputError
 from tests.helpers.refusals import assert_parts, bad
 
 LIST = "RESOURCE_EXHAUSTED: Out of memory allocating 96000000016 bytes. [tf-allocator-allocation-error='']"
@@ -87,6 +88,14 @@ def test_only_flags_of_the_command_are_named():
     assert "--clips_at_once" in message or "--num_workers" in message or "--side" in message
     assert "--batch_size" not in message
     assert_parts(str(explained(MemoryError(), None)), "memory", "out of memory", "more memory")
+
+
+def test_too_many_files_name_what_raises_their_number():
+    error = InputError("a.npy: cannot be read (Too many open files); expected features")
+    assert str(with_limit(error)) == f"{error} (ulimit -n raises the limit)"
+    assert with_limit(with_limit(error)).args == with_limit(error).args
+    other = InputError("a.npy: no such file; expected features")
+    assert with_limit(other) is other
 
 
 def test_a_full_disk_is_named_by_its_file():
