@@ -145,6 +145,13 @@ class CaseConfig:
         0.2, 'share of the steps after which "agreed" and "mixed" of --attention_labels begin', _0_TO_BELOW_1
     )
 
+    # Videos without any action, beyond the paper, too; docs/action_free.md
+    action_free: Literal["auto", "learn", "leave_out"] = _setting(
+        "auto",
+        "videos without any action: auto uses those that are there, and learns a background class if some of "
+        "them train; learn has the background class in any case; leave_out does without such videos",
+    )
+
     # Joint training, Eq. (14)
     lambda_s: float = _setting(1.0, "lambda_S of Eq. (14), weight of L_S", _FROM_0)
     lambda_c: float = _setting(0.3, "lambda_C of Eq. (14), weight of L_C", _FROM_0)
@@ -161,6 +168,18 @@ class CaseConfig:
     # Proposals
     class_threshold: float = _setting(
         0.25, "classes whose video score reaches it are localised", _0_TO_1, role="test"
+    )
+    always_localize: Literal["auto", "yes", "no"] = _setting(
+        "auto",
+        "yes localises one class or more in every video; auto finds nothing if a background class says so; "
+        "no does, too, and also finds nothing where no class reaches --class_threshold",
+        role="test",
+    )
+    action_threshold: float = _setting(
+        0.35,
+        "with a background class: probability of any action from which a video is localised",
+        _0_TO_1,
+        role="test",
     )
     upsampling: int = _setting(24, "positions per sampled snippet", _ABOVE_0, role="test")
     proposal_thresholds: tuple[float, ...] = _setting(
@@ -211,6 +230,11 @@ class CaseConfig:
     def top_k(self) -> int:
         """The k of top-k pooling: how many of a video's T snippets speak for a class."""
         return max(1, self.num_snippets // self.top_k_divisor)
+
+    @property
+    def has_background(self) -> bool:
+        """Whether L_V and the scores know a background class."""
+        return self.action_free == "learn"
 
     @property
     def settling_steps(self) -> int:

@@ -17,6 +17,7 @@ from case_jax.config import CaseConfig
 from case_jax.data.dataset import Split, Video
 from case_jax.data.info import DatasetInfo
 from case_jax.data.packed import PackedFeatures, pack
+from case_jax.evaluation.false_alarms import FalseAlarms, false_alarms
 from case_jax.evaluation.matching import detected_segments, make_segments
 from case_jax.evaluation.mean_average_precision import DetectionMap, detection_map
 from case_jax.localization.detect import localize_videos
@@ -30,6 +31,7 @@ __all__ = [
     "Evaluator",
     "detect",
     "evaluate_predictions",
+    "false_alarms_of",
     "predict",
     "score_split",
 ]
@@ -101,6 +103,31 @@ def evaluate_predictions(
         make_segments(predictions["results"]),
         tiou_thresholds,
     )
+
+
+def false_alarms_of(
+    split: Split,
+    info: DatasetInfo,
+    detections: Mapping[str, Detections],
+    *,
+    scores: Sequence[float] | None = None,
+) -> FalseAlarms | None:
+    """False alarms per hour in the videos of a split that show no action.
+
+    Args:
+        split: the videos that were searched.
+        info: the data set's class names, and the seconds of a snippet.
+        detections: video name -> `Detections`, times in seconds.
+        scores: see `case_jax.evaluation.false_alarms.false_alarms`, as the result is.
+
+    Returns:
+        `FalseAlarms`; None if the split has no such video.
+    """
+    hours = {video.name: video.seconds(info) / 3600 for video in split.videos if video.action_free}
+    if not hours:
+        return None
+    truth = make_segments(split.ground_truth())
+    return false_alarms(truth, detected_segments(detections, info.classes), hours, scores=scores)
 
 
 # Videos scored at a time if their features stay on disk.

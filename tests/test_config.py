@@ -26,7 +26,7 @@ RANGES = {
         ABOVE_0,
     ),
     **dict.fromkeys("lambda_s lambda_c weight_decay flank".split(), FROM_0),
-    **dict.fromkeys("class_threshold nms_threshold".split(), SHARE),
+    **dict.fromkeys("class_threshold action_threshold nms_threshold".split(), SHARE),
     **dict.fromkeys("settling agreement_from".split(), BELOW_1),
     "gamma": (0.5, [0.0, 1.0], "both excluded"),
     "video_score_weight": (-1.0, [], ""),
@@ -102,7 +102,8 @@ def test_every_setting_takes_effect_at_one_time():
     }  # fmt: skip
     assert set(fields_of_role("test")) == {
         "clustering_assisted_testing", "class_threshold", "upsampling", "proposal_thresholds", "flank",
-        "video_score_weight", "video_score", "nms", "nms_threshold", "nms_alpha",
+        "video_score_weight", "video_score", "nms", "nms_threshold", "nms_alpha", "always_localize",
+        "action_threshold",
     }  # fmt: skip
 
 

@@ -6,8 +6,15 @@ import pytest
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import Annotation, Split, Video
 from case_jax.data.info import DatasetInfo
-from case_jax.evaluator import Evaluator, detect, evaluate_predictions, predict, score_split
-from case_jax.localization.detections import to_activitynet
+from case_jax.evaluator import (
+    Evaluator,
+    detect,
+    evaluate_predictions,
+    false_alarms_of,
+    predict,
+    score_split,
+)
+from case_jax.localization.detections import Detections, to_activitynet
 from case_jax.training.state import create_train_state
 
 CONFIG = CaseConfig(num_snippets=16, hidden_dim=8, num_clusters=4, batch_size=3)
@@ -100,6 +107,20 @@ def test_perfect_predictions_score_1(videos):
     assert result.per_tiou.tolist() == [1.0, 1.0]
     nothing = evaluate_predictions({"results": {}}, split, [0.5])
     assert nothing.average == 0
+
+
+def test_false_alarms_are_counted_in_the_videos_without_any_action(videos):
+    info = DatasetInfo(classes=("Jump", "Run"))
+    nothing = Detections(*(np.zeros(0, kind) for kind in (np.int64, float, float, float)))
+    twice = Detections(np.array([0, 1]), np.zeros(2), np.ones(2), np.array([0.9, 0.4]))
+    exact = Detections(np.array([0]), np.zeros(1), np.array([0.64 * 5]), np.array([0.5]))
+    free = Split("test", (*videos[:2], videos[3]._replace(annotations=())))
+    found = {"video0": nothing, "video1": exact, "video3": twice}
+    result = false_alarms_of(free, info, found, scores=[0.8, 0.3])
+    assert (result.num_videos, result.recall.tolist()) == (1, [0, 0.5])
+    np.testing.assert_allclose(result.hours, 40 * 0.64 / 3600)
+    np.testing.assert_allclose(result.per_hour, np.array([1, 2]) / result.hours)
+    assert false_alarms_of(Split("test", tuple(videos)), info, found) is None
 
 
 def assert_same_detections(found, expected):

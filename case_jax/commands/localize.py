@@ -38,6 +38,7 @@ from case_jax.commands.extraction import define_weights_flags, end_with_bad
 from case_jax.commands.localize_videos import chosen_names, extract_videos, write_page
 from case_jax.commands.outputs import check_outputs
 from case_jax.commands.progress import videos_bar
+from case_jax.config import choices_of, help_of
 from case_jax.data.feature_files import Widths, check_shapes, video_length
 from case_jax.data.feature_folders import find_sources
 from case_jax.data.files import write_text_atomically
@@ -62,7 +63,7 @@ __all__ = ["define_flags", "main"]
 _MIN_SCORE = 0.5
 
 # Settings that came after outputs began to tell what they follow from, with the values that change nothing.
-_NEW_SETTINGS = (("action_free", "auto"), ("always_localize", "auto"))
+_NEW_SETTINGS = (("action_free", "auto"), ("always_localize", "auto"), ("action_threshold", 0.35))
 
 _SUBTITLES: dict[str, Callable[..., str]] = {"vtt": as_webvtt, "srt": as_srt}
 
@@ -117,6 +118,13 @@ def define_flags(given: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "srt", None, "also write SubRip subtitles, one file per video, to this folder", flag_values=given
     )
+    flags.DEFINE_enum(
+        "always_localize",
+        None,
+        choices_of("always_localize"),
+        f"{help_of('always_localize')}; default as the run's settings say",
+        flag_values=given,
+    )
     flags.DEFINE_float(
         "min_score", _MIN_SCORE, "score from which subtitles show a detection", flag_values=given
     )
@@ -137,6 +145,9 @@ def main(given: flags.FlagValues) -> None:
             "--frames_per_snippet of these"
         )
     console = Console(soft_wrap=True, markup=False, highlight=False)
+    if given.always_localize is not None:
+        config = dataclasses.replace(settings.config, always_localize=given.always_localize)
+        settings = settings._replace(config=config)
     localizer = Localizer(settings, state, window=given.window)
     extracted = extract_videos(given, localizer, output, console) if given.video else None
     folder = str(extracted.folder) if extracted else given.features

@@ -25,8 +25,15 @@ from case_jax.commands.extraction import (
     num_workers_of,
 )
 from case_jax.commands.outputs import check_outputs
-from case_jax.data.label_table import LabelledVideo, Splits, check_splits, read_labels, split_videos
-from case_jax.data.own_videos import name_of, write_own_videos
+from case_jax.data.label_table import (
+    LabelledVideo,
+    Splits,
+    check_splits,
+    name_of,
+    read_labels,
+    split_videos,
+)
+from case_jax.data.own_videos import write_own_videos
 from case_jax.data.thumos import ThumosPaths
 from case_jax.errors import InputError
 from case_jax.video.extract import Extractor, FolderOfFeatures

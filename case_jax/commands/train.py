@@ -20,9 +20,10 @@ from case_jax.commands.outputs import check_outputs
 from case_jax.commands.progress import ConsoleNarrator
 from case_jax.config import CaseConfig, fields_of_role
 from case_jax.errors import InputError
+from case_jax.evaluation.false_alarms import FalseAlarms
 from case_jax.evaluation.mean_average_precision import DetectionMap
-from case_jax.evaluator import Evaluator
-from case_jax.report.tables import map_table, seeds_table
+from case_jax.evaluator import Evaluator, false_alarms_of
+from case_jax.report.tables import alarm_table, map_table, seeds_table
 from case_jax.report.write import missing_packages, require_report_packages, write_report
 from case_jax.runs.hardware import Hardware, in_first_process
 from case_jax.runs.memory import check_memory
@@ -74,12 +75,14 @@ def main(given: flags.FlagValues) -> None:
         if training:
             _train(runs, where, narrator)
         seconds = time.perf_counter() - began if training else None
-        results, said = _evaluate(given, runs, where, narrator, seconds)
+        results, alarms, said = _evaluate(given, runs, where, narrator, seconds)
     if not first:
         return
     if given.synthetic:
         narrator.say("synthetic data: these figures say nothing about real video")
     print(map_table(results[runs[0].settings.seed]) if len(runs) == 1 else seeds_table(results))
+    for seed, of_seed in alarms.items():
+        print(f"\n{f'seed {seed}: ' if len(runs) > 1 else ''}{alarm_table(of_seed)}")
     if said:
         print("\n" + "\n".join(said))
 
@@ -123,14 +126,15 @@ def _evaluate(
     where: Hardware,
     narrator: ConsoleNarrator,
     seconds: float | None,
-) -> tuple[dict[int, dict[str, DetectionMap]], list[str]]:
+) -> tuple[dict[int, dict[str, DetectionMap]], dict[int, FalseAlarms], list[str]]:
     """Evaluates the runs and writes their reports.
 
     Returns:
-        The results of every seed, and what there is to say about the reports.
+        The results of every seed, its false alarms where test videos show no action, and what there is to say
+        about the reports.
     """
     first, training = hardware.is_first_process(given), given.mode == "train"
-    results, said = {}, []
+    results, alarms, said = {}, {}, []
     with contextlib.ExitStack() as stack:
         evaluator = None
         if first:
@@ -150,12 +154,15 @@ def _evaluate(
             results[run.settings.seed] = outcome.results
             if not first:
                 continue
+            counted = false_alarms_of(run.dataset.test, run.dataset.info, outcome.detections)
+            if counted is not None:
+                alarms[run.settings.seed] = counted
             if not training and run is runs[0]:
                 for line in describe(outcome.settings, outcome.state, run.dataset):
                     narrator.say(line)
             if given.report is not False:
                 said.append(_report(given, run, outcome, seconds))
-    return results, said
+    return results, alarms, said
 
 
 def _report(given: flags.FlagValues, run: Run, outcome: Outcome, seconds: float | None) -> str:

@@ -1,7 +1,8 @@
 """ActivityNet v1.2 and v1.3, in the forms in which their annotations and features are found.
 
     DATA_DIR/
-      <anything>.json              annotations, the official form or one object per video
+      <anything>.json              annotations, the official form or one object per video; or
+      labels.csv                   a table of labels: video,label and, where known, start,end,subset
       features/...                 any form of `case_jax.data.feature_folders`; or directly in DATA_DIR
       split_train.txt, split_test.txt   optional: the videos of each split, one name a line
       dataset.json                 optional: what differs from 25 frames per second and 16 frames per snippet
@@ -20,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from case_jax.data.activitynet_splits import find_annotations, videos_of_split
-from case_jax.data.annotations import AnnotatedVideo, read_ground_truth
+from case_jax.data.annotations import AnnotatedVideo, choose_annotated, read_ground_truth
 from case_jax.data.dataset import Dataset, Split, Video
 from case_jax.data.feature_files import CheckShapes, num_cut, shape_checker
 from case_jax.data.feature_folders import find_sources
@@ -34,6 +35,7 @@ from case_jax.data.info import (
     known_fields,
     read_fields,
 )
+from case_jax.data.labelled_features import end_within, read_table
 from case_jax.data.names import find_name
 from case_jax.data.npy import write_features
 from case_jax.data.packed import read_packed
@@ -82,7 +84,12 @@ def find_dataset(data_dir: str | os.PathLike) -> Found:
     fields = read_fields(data_dir, "activitynet")
     info = info_from(fields, "activitynet")
     path = find_annotations(data_dir, fields.get("annotations"))
-    database = read_ground_truth(path)
+    found = None
+    if path.suffix == ".csv":  # it may name videos by their files, so that it needs the features' names
+        found = find_sources(data_dir, info.streams, reading=info.reading)
+        database = read_table(path, info, found.sources)
+    else:
+        database = read_ground_truth(path)
     splits = {
         "train": videos_of_split(data_dir, "train", info.train_subset, database, path),
         "test": videos_of_split(data_dir, "test", info.test_subset, database, path),
@@ -92,8 +99,8 @@ def find_dataset(data_dir: str | os.PathLike) -> Found:
     twice = sorted(set(splits["train"]) & set(splits["test"]))
     if twice:
         raise InputError(f"{data_dir}: video {twice[0]!r} is in both splits; expected it in one")
-    sources, repeated = find_sources(data_dir, info.streams, reading=info.reading)
-    return Found(info, path, splits, sources, repeated)
+    found = found or find_sources(data_dir, info.streams, reading=info.reading)
+    return Found(info, path, splits, found.sources, found.repeated)
 
 
 def _all_labels(splits: Mapping[str, Mapping[str, AnnotatedVideo]], path: Path) -> tuple[str, ...]:
@@ -105,18 +112,25 @@ def _all_labels(splits: Mapping[str, Mapping[str, AnnotatedVideo]], path: Path) 
 
 
 def load_activitynet(
-    data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: str = "float32", strict: bool = False
+    data_dir: str | os.PathLike,
+    *,
+    in_memory: bool = True,
+    dtype: str = "float32",
+    action_free: bool = True,
+    strict: bool = False,
 ) -> Dataset:
     """Reads a data set in this layout and checks all of it that is used.
 
-    Videos without features or without annotations are left out and counted in `Split.left_out`. Segments are
-    kept as they are annotated, as ActivityNet's evaluator keeps them: one of no length can never be found.
+    Videos without features are left out and counted in `Split.left_out`. Segments are kept as they are
+    annotated, as ActivityNet's evaluator keeps them: one of no length can never be found.
 
     Args:
         data_dir: folder in the layout above.
         in_memory: False to leave the features on disk. Each file is then opened once, to check its shape, and
             values are checked when they are read.
         dtype: "float32" or "bfloat16", of features in memory.
+        action_free: whether videos without any action, whose list of annotations is empty, are taken.
+            Otherwise they are left out and counted, too, as videos with ambiguous actions only always are.
         strict: whether a video's streams have to be equally long. Otherwise those that differ by one snippet
             are cut to the shorter, and counted in `Split.num_cut`.
 
@@ -130,21 +144,29 @@ def load_activitynet(
     found = find_dataset(data_dir)
     check = shape_checker(strict=strict)
     train, test = (
-        _load_split(data_dir, found, split, check, in_memory, dtype) for split in ("train", "test")
+        _load_split(data_dir, found, split, check, in_memory, dtype, action_free)
+        for split in ("train", "test")
     )
     return Dataset(found.info, train, test)
 
 
 def _load_split(
-    data_dir: str | os.PathLike, found: Found, split: str, check: CheckShapes, in_memory: bool, dtype: str
+    data_dir: str | os.PathLike,
+    found: Found,
+    split: str,
+    check: CheckShapes,
+    in_memory: bool,
+    dtype: str,
+    action_free: bool,
 ) -> Split:
     videos, info = found.splits[split], found.info
-    annotated = {name: entry for name, entry in videos.items() if entry.annotations}
+    annotated, left_out = choose_annotated(videos, action_free=action_free)
     places = {name: found.sources_of(name) for name in annotated}
     kept = {name: sources for name, sources in places.items() if sources is not None}
-    if not kept:
+    if not any(annotated[name].annotations for name in kept):
+        num_annotated = sum(bool(entry.annotations) for entry in annotated.values())
         raise InputError(
-            f"{data_dir}: has features of none of the {len(annotated):,} annotated videos of subset "
+            f"{data_dir}: has features of none of the {num_annotated:,} annotated videos of subset "
             f"{found.subset(split)!r}; expected names as in {found.annotations_path}, such as "
             f"{next(iter(videos))}"
         )
@@ -154,11 +176,9 @@ def _load_split(
     loaded = []
     for name, of_video in zip(kept, features):
         duration = annotated[name].duration if info.rescaled else None
-        loaded.append(Video(name, of_video, annotated[name].annotations, duration))
-    left_out = {
-        "without features": len(annotated) - len(kept),
-        "without annotations": len(videos) - len(annotated),
-    }
+        video = Video(name, of_video, annotated[name].annotations, duration)
+        loaded.append(video._replace(annotations=end_within(video.annotations, video.seconds(info))))
+    left_out = {"without features": len(annotated) - len(kept), **left_out}
     return Split(found.subset(split), tuple(loaded), packed, left_out, num_cut(files))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from case_jax.data.annotations import AnnotatedVideo
 from case_jax.data.info import info_path
+from case_jax.data.labelled_features import LABELS
 from case_jax.data.names import find_name, is_hidden, read_names, split_path
 from case_jax.data.similar import did_you_mean
 from case_jax.errors import InputError
@@ -13,7 +14,7 @@ __all__ = ["find_annotations", "videos_of_split"]
 
 
 def find_annotations(data_dir: Path, named: str | None) -> Path:
-    """The file of annotations: the one that dataset.json names, or the only other .json file.
+    """The file of annotations: the one that dataset.json names, the only other .json file, or labels.csv.
 
     Args:
         data_dir: the data set's folder.
@@ -30,6 +31,8 @@ def find_annotations(data_dir: Path, named: str | None) -> Path:
     facts = info_path(data_dir).name
     listed = (path for path in data_dir.glob("*.json") if not is_hidden(path.name))
     found = sorted(path for path in listed if path.name != facts)
+    if not found and (data_dir / LABELS).is_file():
+        return data_dir / LABELS
     if len(found) != 1:
         names = f" ({', '.join(path.name for path in found[:4])})" if found else ""
         raise InputError(

@@ -9,14 +9,15 @@ Annotations labelled "Ambiguous" are kept apart: they are never actions of a cla
 
 import math
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from case_jax.data.ambiguous import AMBIGUOUS, is_ambiguous
-from case_jax.data.dataset import Annotation
+from case_jax.data.dataset import AMBIGUOUS_ONLY, NO_ANNOTATIONS, Annotation
 from case_jax.data.files import MAX_SECONDS, as_number, as_segment, read_json, read_text
 from case_jax.errors import InputError
 
-__all__ = ["AnnotatedVideo", "read_ground_truth", "read_intervals", "subset_of"]
+__all__ = ["AnnotatedVideo", "choose_annotated", "read_ground_truth", "read_intervals", "subset_of"]
 
 
 class AnnotatedVideo(NamedTuple):
@@ -36,6 +37,28 @@ class AnnotatedVideo(NamedTuple):
         ambiguous may show actions.
         """
         return self.listed and not self.annotations and not self.ambiguous
+
+
+def choose_annotated(
+    videos: Mapping[str, AnnotatedVideo], *, action_free: bool
+) -> tuple[dict[str, AnnotatedVideo], dict[str, int]]:
+    """The videos of a split that are used.
+
+    Args:
+        videos: video name -> entry.
+        action_free: whether videos without any action are used.
+
+    Returns:
+        The videos that are used, in the same order; and reason -> how many are left out. Videos with
+        ambiguous actions only always are: whether they show an action is not known.
+    """
+    used, left_out = {}, {NO_ANNOTATIONS: 0, AMBIGUOUS_ONLY: 0}
+    for name, entry in videos.items():
+        if entry.annotations or (action_free and entry.action_free):
+            used[name] = entry
+        else:
+            left_out[AMBIGUOUS_ONLY if entry.ambiguous else NO_ANNOTATIONS] += 1
+    return used, left_out
 
 
 def read_ground_truth(path: str | os.PathLike) -> dict[str, AnnotatedVideo]:

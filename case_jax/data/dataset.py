@@ -10,7 +10,22 @@ from case_jax.data.feature_files import video_length
 from case_jax.data.info import DatasetInfo
 from case_jax.data.packed import DTYPES, PackedFeatures, pack
 
-__all__ = ["Annotation", "Dataset", "Split", "Video", "as_entries", "hold_out", "in_action"]
+__all__ = [
+    "AMBIGUOUS_ONLY",
+    "NO_ANNOTATIONS",
+    "Annotation",
+    "Dataset",
+    "Split",
+    "Video",
+    "as_entries",
+    "hold_out",
+    "in_action",
+    "without_action_free",
+]
+
+# Reasons for which videos are left out of a split.
+NO_ANNOTATIONS = "without annotations"
+AMBIGUOUS_ONLY = "with ambiguous actions only"
 
 
 class Annotation(NamedTuple):
@@ -47,6 +62,11 @@ class Video(NamedTuple):
         """T_v, the number of snippets."""
         return video_length(self.features)
 
+    @property
+    def action_free(self) -> bool:
+        """Whether the video is known to show no action: all of it is background."""
+        return not self.annotations
+
     def seconds(self, info: DatasetInfo) -> float:
         """How many seconds the T_v snippets cover together."""
         if self.duration is not None:
@@ -70,6 +90,8 @@ class Split:
     def population(self) -> str:
         """The number of videos and instances in words, and how many videos were left out, and why."""
         said = f"{len(self.videos):,} videos with {self.num_instances:,} instances"
+        if self.num_action_free:
+            said += f", {self.num_action_free:,} of them without any action"
         reasons = ", ".join(f"{count:,} {why}" for why, count in self.left_out.items() if count)
         said += f" (left out: {reasons})" if reasons else ""
         return f"{said}; {self.num_cut:,} with a stream cut by one snippet" if self.num_cut else said
@@ -78,6 +100,27 @@ class Split:
     def num_instances(self) -> int:
         """The number of annotated action instances in all videos."""
         return sum(len(video.annotations) for video in self.videos)
+
+    @property
+    def num_action_free(self) -> int:
+        """The number of videos without any action."""
+        return sum(video.action_free for video in self.videos)
+
+    @property
+    def missing_contrast(self) -> str | None:
+        """What is missing for labels to teach anything, in words; None if nothing is.
+
+        A video label teaches by the videos that lack it. Where all videos have the same labels, L_V is as
+        low as it can be from the first step on.
+        """
+        labels = {frozenset(a.label for a in video.annotations) for video in self.videos}
+        if len(labels) != 1:
+            return None
+        named = " and ".join(sorted(next(iter(labels))))
+        return (
+            f"all {len(self.videos):,} training videos are labelled {named}, so that their labels teach "
+            "nothing; expected videos without any action (with empty annotations), or with other labels"
+        )
 
     def pack(self, streams: Sequence[str], dtype: str = "float32") -> PackedFeatures:
         """The features of all videos in one array per stream; copied only if they do not lie so already.
@@ -136,6 +179,19 @@ class Dataset:
         """Stream -> D, the number of channels."""
         features = (self.train.videos or self.test.videos)[0].features
         return {name: features[name].shape[1] for name in self.info.streams}
+
+
+def without_action_free(dataset: Dataset) -> Dataset:
+    """A data set without the videos that show no action, which `Split.left_out` counts."""
+
+    def take(split: Split) -> Split:
+        if not split.num_action_free:
+            return split
+        videos = tuple(video for video in split.videos if not video.action_free)
+        left_out = {**split.left_out, NO_ANNOTATIONS: split.num_action_free}
+        return dataclasses.replace(split, videos=videos, packed=None, left_out=left_out)
+
+    return dataclasses.replace(dataset, train=take(dataset.train), test=take(dataset.test))
 
 
 def hold_out(dataset: Dataset, groups: Sequence[str], part: int, num_parts: int) -> Dataset:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from case_jax.data.doctor_annotations import examine_annotations, find_missing_durations
+from case_jax.data.doctor_annotations import examine_annotations, find_ambiguous, find_missing_durations
 from case_jax.data.doctor_features import FeatureExamination
 from case_jax.data.doctor_findings import SPLITS, Finding
 from case_jax.data.doctor_videos import Subject, UsedVideo, examine_videos, find_subject
@@ -60,6 +60,7 @@ def diagnose(
         *subject.file_findings,
         *features.findings(),
         *examine_annotations(subject.info, used, features.lengths),
+        *find_ambiguous(subject.splits),
     ]
     if values:
         findings.append(features.not_finite.finding())

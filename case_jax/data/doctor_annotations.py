@@ -4,6 +4,7 @@ import collections
 import math
 from collections.abc import Mapping, Sequence
 
+from case_jax.data.annotations import AnnotatedVideo
 from case_jax.data.dataset import Annotation
 from case_jax.data.doctor_findings import SPLITS, Counter, Finding
 from case_jax.data.doctor_units import find_other_units, seconds_of_features
@@ -11,7 +12,7 @@ from case_jax.data.doctor_videos import UsedVideo
 from case_jax.data.info import DatasetInfo
 from case_jax.data.similar import fold_label
 
-__all__ = ["examine_annotations", "find_missing_durations"]
+__all__ = ["examine_annotations", "find_ambiguous", "find_missing_durations"]
 
 
 def examine_annotations(
@@ -30,6 +31,15 @@ def examine_annotations(
     no_class = Counter("labels that are no class", "refused", fatal=True)
     untrained = Counter("classes without a training video", "their scores are never trained")
     untested = Counter("classes without a test video", "do not count in mAP")
+    no_contrast = Counter(
+        "splits whose videos all have the same labels",
+        "the labels teach nothing: add videos without any action, or with other labels",
+    )
+    training = {
+        frozenset(a.label for a in video.entry.annotations) for video in used if video.split == "train"
+    }
+    if len(training) == 1:
+        no_contrast.add("train", " and ".join(sorted(next(iter(training)))))
     classes = set(info.classes)
     present: dict[str, set[str]] = {split: set() for split in SPLITS}
     for video in used:
@@ -51,7 +61,7 @@ def examine_annotations(
             untrained.add("train", label)
         if label not in present["test"]:
             untested.add("test", label)
-    counters = (beyond, no_length, no_class, untrained, untested)
+    counters = (beyond, no_length, no_class, no_contrast, untrained, untested)
     findings = [counter.finding() for counter in counters]
     return [find_other_units(info, used, lengths), *findings, _find_similar_labels(info, used)]
 
@@ -86,6 +96,17 @@ def _find_similar_labels(info: DatasetInfo, used: Sequence[UsedVideo]) -> Findin
         if a.label in others:
             similar.add(split, f"{a.label!r} and {first!r}")
     return similar.finding()
+
+
+def find_ambiguous(splits: Mapping[str, Mapping[str, AnnotatedVideo]]) -> list[Finding]:
+    """Intervals labelled "Ambiguous", of all videos of the splits; no finding if there are none."""
+    unclear = Counter("ambiguous intervals", "never a class; only --protocol of evaluate regards them")
+    for split, videos in splits.items():
+        for name, entry in videos.items():
+            for a in entry.ambiguous:
+                unclear.add(split, f"{name} [{a.start}, {a.end}]")
+    finding = unclear.finding()
+    return [finding] if finding.total else []
 
 
 def find_missing_durations(used: Sequence[UsedVideo]) -> Finding:

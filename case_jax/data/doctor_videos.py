@@ -139,22 +139,24 @@ def _find_activitynet(data_dir: Path) -> Subject:
 
 def examine_videos(subject: Subject) -> tuple[list[UsedVideo], list[Finding]]:
     """The videos that are used, and findings about those that are not."""
-    empty_split = Counter("splits without a video to use", "refused", fatal=True)
+    empty_split = Counter("splits without an annotated video to use", "refused", fatal=True)
     if subject.skips_incomplete:
         then, fatal = "left out, and counted in every report", False
     else:
         then, fatal = "refused: every listed video must have them", True
-    no_annotations = Counter("videos without annotations", then, fatal=fatal)
+    no_annotations = Counter("videos without annotations", "used as videos without any action")
+    # Their annotations are ambiguous intervals only, or there is no list of annotations.
+    unsure = Counter("videos that may or may not show an action", "left out, and counted in every report")
     no_features = Counter("videos without features", then, fatal=fatal)
     similar = Counter("names that nearly agree", "taken for different videos")
     spare = {fold_name(name): (split, name) for split in SPLITS for name in subject.spare[split]}
     used: list[UsedVideo] = []
     for split in SPLITS:
-        before = len(used)
+        annotated = 0
         for name, entry in subject.splits[split].items():
             sources = subject.sources(split, name)
-            if not entry.annotations:
-                no_annotations.add(split, name)
+            if not entry.annotations and not entry.action_free:
+                unsure.add(split, name)
             elif sources is None:
                 no_features.add(split, name)
                 if fold_name(name) in spare:
@@ -163,6 +165,10 @@ def examine_videos(subject: Subject) -> tuple[list[UsedVideo], list[Finding]]:
                     similar.add(split, f"{name!r} and the features {other!r}{where}")
             else:
                 used.append(UsedVideo(split, name, entry, sources))
-        if len(used) == before:
+                annotated += not entry.action_free
+                if entry.action_free:
+                    no_annotations.add(split, name)
+        if not annotated:
             empty_split.add(split, split)
-    return used, [counter.finding() for counter in (empty_split, no_annotations, no_features, similar)]
+    counters = (empty_split, no_annotations, unsure, no_features, similar)
+    return used, [counter.finding() for counter in counters]

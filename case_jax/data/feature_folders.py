@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from case_jax.data.formats import CONTAINER_FORMATS, describe_formats, find_container, list_arrays, list_keys
 from case_jax.data.info import AS_STORED, Reading
+from case_jax.data.labelled_features import LABELS
 from case_jax.data.names import find_name, is_hidden
 from case_jax.data.sources import Source
 from case_jax.data.together import divide_container, divide_files, videos_by_stream
@@ -171,7 +172,7 @@ def _find_together(search: _Search) -> list[_Part]:
     path = find_container(search.data_dir, "features") or find_container(search.root, "features")
     if path is None:
         arrays, repeated = _arrays_in(search.root, search.reading)
-        others = {*(stream + ending for stream in search.streams for ending in _CONTAINER_ENDINGS)}
+        others = {LABELS, *(stream + ending for stream in search.streams for ending in _CONTAINER_ENDINGS)}
         arrays = {video: source for video, source in arrays.items() if source.path.name not in others}
         return [_Part(divide_files(arrays, search.streams, search.widths), repeated)] if arrays else []
     per_stream = videos_by_stream(path, search.reading, search.streams)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+from case_jax.data.ambiguous import is_ambiguous
 from case_jax.data.files import read_json
 from case_jax.errors import InputError
 
@@ -112,6 +113,16 @@ def _check_names(where: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _check_classes(where: str, value: Any) -> tuple[str, ...]:
+    names = _check_names(where, value)
+    if unclear := [name for name in names if is_ambiguous(name)]:
+        raise InputError(
+            f"{where} has {unclear[0]!r}, which marks intervals that are neither action nor background; "
+            "expected the classes without it"
+        )
+    return names
+
+
 _LONGEST_NAME = 255  # bytes in a file system's name of a file or folder
 
 
@@ -192,7 +203,7 @@ FIELDS = (
     Field("streams", _check_folder_names, "streams"),
     Field("frames_per_second", _check_rate, "frames_per_second"),
     Field("frames_per_snippet", _check_rate, "frames_per_snippet"),
-    Field("classes", _check_names, "classes", in_annotations=True),
+    Field("classes", _check_classes, "classes", in_annotations=True),
     Field("subsets", _check_subsets, {"train": "train_subset", "test": "test_subset"}, in_annotations=True),
     Field("annotations", _check_file_name, None, layouts=("activitynet",)),
     Field("rescaled", _check_bool, "rescaled", layouts=("activitynet",), rare=True),

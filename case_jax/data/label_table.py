@@ -4,15 +4,16 @@ import csv
 import io
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from case_jax.data.ambiguous import AMBIGUOUS, is_ambiguous
 from case_jax.data.dataset import Annotation
 from case_jax.data.files import read_text
 from case_jax.errors import InputError
 
-__all__ = ["LabelledVideo", "Splits", "check_splits", "read_labels", "split_videos"]
+__all__ = ["LabelledVideo", "Splits", "check_splits", "name_of", "read_labels", "split_videos"]
 
 _EXPECTED = (
     "expected a table with the columns video and label, and if known start and end (seconds) and subset"
@@ -25,9 +26,15 @@ _TEST_EVERY = 5  # of the videos of a table without times
 class LabelledVideo(NamedTuple):
     """The rows of one video."""
 
-    labels: tuple[str, ...]  # each once, in the order of the table
+    labels: tuple[str, ...]  # each once, in the order of the table; none if the video shows no action
     annotations: tuple[Annotation, ...]  # of the rows with times
     subset: str | None  # "train", "test", or None if the table does not say
+    ambiguous: tuple[Annotation, ...] = ()  # intervals labelled "Ambiguous", which is never a class
+
+    @property
+    def action_free(self) -> bool:
+        """Whether the table says that the video shows no action."""
+        return not self.labels and not self.ambiguous
 
 
 class Splits(NamedTuple):
@@ -43,7 +50,9 @@ def read_labels(path: str | os.PathLike) -> dict[str, LabelledVideo]:
 
     The first line names the columns: ``video`` and ``label``, and if known ``start`` and ``end`` in seconds
     and ``subset`` ("train" or "test"); others are passed over. A video may have several rows, and a cell
-    several labels, as in "jump;run". Columns are separated by commas or by tabs.
+    several labels, as in "jump;run". A video whose only row has an empty label shows no action. The label
+    "Ambiguous" is never a class. Where a video has no other, nobody knows what it shows: the interval then
+    lasts to infinity if it has no times. Columns are separated by commas or by tabs.
 
     Args:
         path: a UTF-8 text file.
@@ -91,8 +100,6 @@ def _read_row(where: str, header: list[str], cells: list[str]) -> _Row:
     labels = tuple(dict.fromkeys(label.strip() for label in values["label"].split(";") if label.strip()))
     if not values["video"]:
         raise InputError(f"{where} names no video; expected one")
-    if not labels:
-        raise InputError(f"{where} has no label; expected one, or several as in a;b")
     subset = values["subset"].lower() or None
     if subset not in (None, *_SUBSETS):
         raise InputError(f"{where} has subset {values['subset']!r}; expected train or test")
@@ -118,21 +125,46 @@ def _gathered(where: str, rows: list[_Row]) -> LabelledVideo:
     subsets = {row.subset for row in rows}
     if len(subsets) > 1:
         raise InputError(f"{where} is of several subsets; expected one")
-    timed = [row for row in rows if row.times]
-    if timed and len(timed) < len(rows):
+    if not all(row.labels for row in rows) and len(rows) > 1:
+        raise InputError(
+            f"{where} has a row without a label, which says that it shows no action, and others; expected "
+            "that row alone, or labels in all of them"
+        )
+    if rows[0].times and not rows[0].labels:
+        raise InputError(f"{where} has start and end but no label; expected one, or several as in a;b")
+    actions = [row._replace(labels=tuple(n for n in row.labels if not is_ambiguous(n))) for row in rows]
+    unclear = [row.times for row, of_row in zip(rows, actions) if row.labels != of_row.labels]
+    actions = [row for row in actions if row.labels]
+    timed = [row for row in actions if row.times]
+    if timed and len(timed) < len(actions):
         raise InputError(f"{where} has rows with times and rows without; expected all or none of them")
+    # Beside labels, an ambiguous interval without times says nothing.
+    intervals = [times or (0.0, math.inf) for times in unclear if times or not actions]
     return LabelledVideo(
-        tuple(dict.fromkeys(label for row in rows for label in row.labels)),
+        tuple(dict.fromkeys(label for row in actions for label in row.labels)),
         tuple(Annotation(label, *row.times) for row in timed for label in row.labels if row.times),
         subsets.pop(),
+        tuple(Annotation(AMBIGUOUS, *times) for times in intervals),
     )
+
+
+def name_of(listed: str, known: Iterable[str]) -> str | None:
+    """The name under which a video of a table is known: as it is written, or without folders and ending.
+
+    Example:
+        >>> name_of("clips/jump 1.mp4", {"jump 1"}), name_of("a.b", {"a.b"}), name_of("c", {"d"})
+        ('jump 1', 'a.b', None)
+    """
+    path = Path(listed)
+    return next((name for name in (listed, path.name, path.stem) if name in known), None)
 
 
 def split_videos(path: str | os.PathLike, videos: Mapping[str, LabelledVideo]) -> Splits:
     """Divides the videos of a table into those that train and those that test.
 
     Where the table has the column ``subset``, it decides. Otherwise videos with times test and the others
-    train; where no video has times, every fifth one tests, in the order of the names.
+    train, but for every fifth video without any action, which tests, too. Where no video has times, every
+    fifth one tests. Fifth ones are counted in the order of the names.
 
     Args:
         path: the table, for messages.
@@ -166,11 +198,11 @@ def check_splits(path: str | os.PathLike, splits: Splits) -> Splits:
         InputError: as `split_videos`.
     """
     train, test, _ = splits
-    if not train:
+    if not any(video.labels for video in train.values()):
         raise InputError(
             f"{path}: no video is left to train on; expected some without start and end, or a column subset"
         )
-    if not test:
+    if not any(video.labels for video in test.values()):
         raise InputError(f"{path}: no video tests; expected subset test, or start and end, for some of them")
     known = {label for video in train.values() for label in video.labels}
     for name, video in test.items():
@@ -179,8 +211,9 @@ def check_splits(path: str | os.PathLike, splits: Splits) -> Splits:
                 raise InputError(
                     f"{path}: video {name!r} tests {label!r}; expected a training video with that label"
                 )
-    without = [name for name, video in test.items() if not video.annotations]
-    if 0 < len(without) < len(test):
+    with_action = {name: video for name, video in test.items() if video.labels}
+    without = [name for name, video in with_action.items() if not video.annotations]
+    if 0 < len(without) < len(with_action):
         raise InputError(
             f"{path}: test video {without[0]!r} has no times; expected start and end, as others have"
         )
@@ -196,7 +229,7 @@ def _tests(path: Path, videos: Mapping[str, LabelledVideo]) -> Callable[[str], b
                 f"{path}: video {untold[0]!r} has no subset; expected train or test, as others have"
             )
         return lambda name: videos[name].subset == "test"
-    if any(video.annotations for video in videos.values()):
-        return lambda name: bool(videos[name].annotations)
-    tests = set(sorted(videos)[_TEST_EVERY - 1 :: _TEST_EVERY])
+    timed = {name for name, video in videos.items() if video.annotations}
+    dealt = [name for name, video in videos.items() if video.action_free] if timed else videos
+    tests = timed.union(sorted(dealt)[_TEST_EVERY - 1 :: _TEST_EVERY])
     return lambda name: name in tests

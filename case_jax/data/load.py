@@ -10,7 +10,12 @@ __all__ = ["load_dataset"]
 
 
 def load_dataset(
-    data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: str = "float32", strict: bool = False
+    data_dir: str | os.PathLike,
+    *,
+    in_memory: bool = True,
+    dtype: str = "float32",
+    action_free: bool = True,
+    strict: bool = False,
 ) -> Dataset:
     """Reads a data set in the layout of THUMOS14 or of ActivityNet, and checks all of it that is used.
 
@@ -20,6 +25,8 @@ def load_dataset(
         in_memory: False to leave the features on disk. Each file is then opened once, to check its shape, and
             values are checked when they are read.
         dtype: "float32" or "bfloat16", of features in memory.
+        action_free: whether videos without any action are taken; otherwise they are counted in
+            `Split.left_out`.
         strict: whether a video's streams have to be equally long. Otherwise those that differ by one snippet
             are cut to the shorter, and counted in `Split.num_cut`.
 
@@ -30,4 +37,4 @@ def load_dataset(
         InputError: if a file is missing, unreadable or of the wrong form, or files do not fit together.
     """
     load = load_thumos if is_thumos_layout(data_dir) else load_activitynet
-    return load(data_dir, in_memory=in_memory, dtype=dtype, strict=strict)
+    return load(data_dir, in_memory=in_memory, dtype=dtype, action_free=action_free, strict=strict)

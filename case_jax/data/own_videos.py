@@ -1,28 +1,17 @@
 """A data set of a user's own videos: labels and extracted features become the layout that training reads."""
 
 import os
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 from case_jax.data.dataset import Annotation, as_entries
 from case_jax.data.extraction import ExtractedVideo, Extraction
 from case_jax.data.info import DatasetInfo
 from case_jax.data.label_table import LabelledVideo, Splits
+from case_jax.data.labelled_features import end_within
 from case_jax.data.thumos import write_facts
 from case_jax.errors import InputError
 
-__all__ = ["name_of", "write_own_videos"]
-
-
-def name_of(listed: str, known: Iterable[str]) -> str | None:
-    """The name under which a video of a table is known: as it is written, or without folders and ending.
-
-    Example:
-        >>> name_of("clips/jump 1.mp4", {"jump 1"}), name_of("a.b", {"a.b"}), name_of("c", {"d"})
-        ('jump 1', 'a.b', None)
-    """
-    path = Path(listed)
-    return next((name for name in (listed, path.name, path.stem) if name in known), None)
+__all__ = ["write_own_videos"]
 
 
 def write_own_videos(
@@ -83,13 +72,12 @@ def _common_fps(extraction: Extraction, videos: Mapping[str, ExtractedVideo]) ->
 
 
 def _annotations(where: str, video: LabelledVideo, seconds: float) -> list[Annotation]:
-    if not video.annotations:
-        # Where no time is known, a label holds for the whole video.
-        return [Annotation(label, 0.0, seconds) for label in video.labels]
-    for label, start, end in video.annotations:
+    for label, start, end in (*video.annotations, *video.ambiguous):
         if start >= seconds:
             raise InputError(
                 f"{where} has {label!r} from {start:g} to {end:g}, and lasts {seconds:.1f} s; expected times "
                 "in seconds, within the video"
             )
-    return list(video.annotations)
+    # Where no time is known, a label holds for the whole video.
+    actions = video.annotations or tuple(Annotation(label, 0.0, seconds) for label in video.labels)
+    return [*actions, *end_within(video.ambiguous, seconds)]

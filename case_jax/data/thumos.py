@@ -20,12 +20,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from case_jax.data.annotations import AnnotatedVideo, read_ground_truth
+from case_jax.data.annotations import AnnotatedVideo, choose_annotated, read_ground_truth
 from case_jax.data.dataset import Dataset, Split, Video
 from case_jax.data.feature_files import CheckShapes, FeatureFiles, num_cut, shape_checker
 from case_jax.data.files import write_text_atomically
 from case_jax.data.formats import find_array, list_arrays
 from case_jax.data.info import AS_STORED, DatasetInfo, Reading, as_fields, info_path, read_info
+from case_jax.data.labelled_features import LABELS
 from case_jax.data.names import find_spelling, is_hidden, read_names, split_path
 from case_jax.data.npy import write_features
 from case_jax.data.packed import read_packed
@@ -106,8 +107,9 @@ def is_thumos_layout(data_dir: str | os.PathLike) -> bool:
     """Whether a folder is meant to be in this layout; otherwise it may be in ActivityNet's.
 
     It is if its annotations are in gt.json and it has a training split or training features under the names
-    above. If a folder has no annotations, the split or features alone decide. A missing folder counts as one
-    of this layout, whose reader says that it is missing.
+    above. If a folder has no annotations, the split or features alone decide, unless it has labels.csv, which
+    the reader of ActivityNet's layout reads. A missing folder counts as one of this layout, whose reader says
+    that it is missing.
     """
     paths = ThumosPaths(Path(data_dir))
     if not os.path.isdir(data_dir):
@@ -115,6 +117,8 @@ def is_thumos_layout(data_dir: str | os.PathLike) -> bool:
     listed = {path.name for path in paths.data_dir.glob("*.json") if not is_hidden(path.name)}
     named = listed - {info_path(data_dir).name}
     has_parts = paths.names("train").exists() or paths.features("train").is_dir()
+    if not named and (paths.data_dir / LABELS).is_file():
+        return False
     return has_parts and (not named or paths.ground_truth.name in named)
 
 
@@ -142,7 +146,12 @@ def find_thumos(data_dir: str | os.PathLike) -> FoundThumos:
 
 
 def load_thumos(
-    data_dir: str | os.PathLike, *, in_memory: bool = True, dtype: str = "float32", strict: bool = False
+    data_dir: str | os.PathLike,
+    *,
+    in_memory: bool = True,
+    dtype: str = "float32",
+    action_free: bool = True,
+    strict: bool = False,
 ) -> Dataset:
     """Reads a data set in this layout and checks all of it.
 
@@ -151,6 +160,8 @@ def load_thumos(
         in_memory: False to leave the features on disk. Each file is then opened once, to check its shape, and
             values are checked when they are read.
         dtype: "float32" or "bfloat16", of features in memory.
+        action_free: whether videos without any action, whose list of annotations is empty, are taken.
+            Otherwise they are counted in `Split.left_out`, as videos with ambiguous actions only always are.
         strict: whether a video's streams have to be equally long. Otherwise those that differ by one snippet
             are cut to the shorter, and counted in `Split.num_cut`.
 
@@ -158,29 +169,37 @@ def load_thumos(
         `Dataset`. Videos may have any number of snippets, one or more.
 
     Raises:
-        InputError: for a missing or unreadable file; a width that differs between videos or a length that
-            differs between the streams of a video; a value that is not finite; a label that is not a class; a
-            listed video without annotations, or one that gt.json lacks or has in another subset.
+        InputError: for a missing or unreadable file; a width that differs between videos or lengths of
+            a video's streams that do not fit; a value that is not finite; a label that is not a class; a
+            split without annotated videos; or a listed video that gt.json lacks or has in another subset.
     """
     found = find_thumos(data_dir)
     check = shape_checker(strict=strict)
-    train, test = (_load_split(found, split, check, in_memory, dtype) for split in ("train", "test"))
+    train, test = (
+        _load_split(found, split, check, in_memory, dtype, action_free) for split in ("train", "test")
+    )
     return Dataset(found.info, train, test)
 
 
-def _load_split(found: FoundThumos, split: str, check: CheckShapes, in_memory: bool, dtype: str) -> Split:
-    names, streams = found.names[split], found.info.streams
-    entries = dict(zip(names, for_each(lambda name: _check_entry(found, split, name), names)))
+def _load_split(
+    found: FoundThumos, split: str, check: CheckShapes, in_memory: bool, dtype: str, action_free: bool
+) -> Split:
+    streams = found.info.streams
+    names = found.names[split]
+    listed = dict(zip(names, for_each(lambda name: _check_entry(found, split, name), names)))
+    _check_annotated(found, split, listed)
+    used, left_out = choose_annotated(listed, action_free=action_free)
 
     def open_video(name: str) -> FeatureFiles:
-        _check_labels(found, name, entries[name])
+        _check_labels(found, name, used[name])
         return check(found.paths.sources(split, name, streams, found.info.reading))
 
-    files = for_each(open_video, names)
-    annotations = [entry.annotations for entry in entries.values()]
+    files = for_each(open_video, used)
     packed, features = read_packed(files, streams, dtype) if in_memory else (None, files)
-    videos = tuple(map(Video, names, features, annotations))
-    return Split(found.subset(split), videos, packed, num_cut=num_cut(files))
+    annotations = [entry.annotations for entry in used.values()]
+    return Split(
+        found.subset(split), tuple(map(Video, used, features, annotations)), packed, left_out, num_cut(files)
+    )
 
 
 def _check_entry(found: FoundThumos, split: str, name: str) -> AnnotatedVideo:
@@ -195,12 +214,16 @@ def _check_entry(found: FoundThumos, split: str, name: str) -> AnnotatedVideo:
             f"{path}: video {name!r} is of subset {entry.subset!r}; expected {found.subset(split)!r} "
             f"because {listed} lists it"
         )
-    if not entry.annotations:
-        raise InputError(
-            f"{path}: video {name!r} has no annotation; expected one or more, or the video left out of "
-            f"{listed}"
-        )
     return entry
+
+
+def _check_annotated(found: FoundThumos, split: str, listed: Mapping[str, AnnotatedVideo]) -> None:
+    """Rejects a split of which nothing could be learnt or measured."""
+    if not any(entry.annotations for entry in listed.values()):
+        raise InputError(
+            f"{found.paths.ground_truth}: has no annotation of any video of {found.paths.names(split)}; "
+            "expected some"
+        )
 
 
 def _check_labels(found: FoundThumos, name: str, entry: AnnotatedVideo) -> None:

@@ -92,7 +92,7 @@ def localize_windows(
     positions_per_window = len(fused) // num_windows * config.upsampling
     kept = np.zeros((num_windows, num_classes), bool)
     for row, scores in zip(kept, window_scores):
-        row[kept_classes(scores, config.class_threshold)] = True
+        row[_kept(scores, config)] = True
 
     found = []
     for label in np.flatnonzero(kept.any(axis=0)):  # one at a time: a class takes 8 bytes per position
@@ -122,6 +122,16 @@ def localize_windows(
         of_class = of_class._replace(score=of_class.score + config.video_score_weight * video_score)
         found.append(_suppress(of_class.take(counts), config))
     return concatenate(found)
+
+
+def _kept(video_scores: np.ndarray, config: CaseConfig) -> np.ndarray:
+    """The classes to localise by (G,) video scores. With a background class the scores sum to that of any."""
+    any_action = video_scores.sum(dtype=np.float64)
+    if config.has_background:
+        if any_action < config.action_threshold and config.always_localize != "yes":
+            return np.zeros(0, np.int64)
+        video_scores = video_scores / max(any_action, np.finfo(np.float64).tiny)
+    return kept_classes(video_scores, config.class_threshold, or_best=config.always_localize != "no")
 
 
 def _highest(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:

@@ -9,22 +9,25 @@ from case_jax.localization.detections import Detections, concatenate
 __all__ = ["kept_classes", "proposals", "upsample"]
 
 
-def kept_classes(video_scores: np.ndarray, threshold: float) -> np.ndarray:
+def kept_classes(video_scores: np.ndarray, threshold: float, *, or_best: bool = True) -> np.ndarray:
     """Classes to localise in a video: those whose score reaches a threshold, or else the best class.
 
     Args:
         video_scores: (G,) video-level scores.
         threshold: score from which a class is kept.
+        or_best: whether the best class is kept where none reaches the threshold. A video without any action
+            otherwise has no class.
 
     Returns:
-        (C,) int64 class indices, ascending; at least one. Of equal best scores, the first class is taken.
+        (C,) int64 class indices, ascending; at least one with ``or_best``. Of equal best scores, the first
+        class is taken.
 
     Example:
         >>> print(kept_classes(np.array([0.3, 0.1, 0.6]), 0.25), kept_classes(np.array([0.1, 0.2]), 0.25))
         [0 2] [1]
     """
     kept = np.flatnonzero(video_scores >= threshold)
-    return kept if kept.size else np.array([np.argmax(video_scores)])
+    return kept if kept.size or not or_best else np.array([np.argmax(video_scores)])
 
 
 def upsample(sequence: np.ndarray, factor: int) -> np.ndarray:

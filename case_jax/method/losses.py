@@ -16,23 +16,34 @@ __all__ = [
 _TINY = 1e-7  # the published code adds this number to the bases and the counts of Eq. (2)
 
 
-def video_loss(cas: jax.Array, selected: jax.Array, video_labels: jax.Array) -> jax.Array:
+def video_loss(
+    cas: jax.Array, selected: jax.Array, video_labels: jax.Array, *, background: bool = False
+) -> jax.Array:
     """Video classification loss L_V, Eq. (1).
 
     The mean of the T-CAS logits over each class's selected snippets gives video logits. The loss is the
     cross-entropy of their softmax with the video labels, scaled to sum 1. Its scale does not depend on the
     number of classes.
 
+    Beyond the paper there may be a background class, whose logit is 0. It is the label of videos without any
+    action, and of no other. Its role is that of the auxiliary class of BaS-Net (Lee et al., AAAI 2020).
+
     Args:
         cas: (B, T, G) float, T-CAS logits.
         selected: (B, T, G) bool, the same number k of true values for every video and class.
-        video_labels: (B, G) float, multi-hot Y, at least one class per video.
+        video_labels: (B, G) float, multi-hot Y, at least one class per video; with ``background`` none is
+            allowed.
+        background: whether there is a background class.
 
     Returns:
         () float, mean over videos.
     """
     weights = selected.astype(cas.dtype)
     video_logits = jnp.sum(cas * weights, axis=1) / jnp.sum(weights, axis=1)
+    if background:
+        free = 1 - jnp.max(video_labels, axis=-1, keepdims=True)
+        video_labels = jnp.concatenate([video_labels, free], axis=-1)
+        video_logits = jnp.pad(video_logits, ((0, 0), (0, 1)))
     target = video_labels / jnp.sum(video_labels, axis=-1, keepdims=True)
     return _cross_entropy(target, video_logits)
 

@@ -16,6 +16,7 @@ __all__ = [
     "StreamOutput",
     "calibrated_cas",
     "class_probabilities",
+    "class_softmax",
     "cluster_classification_logits",
     "mean_over_streams",
     "normalize_prototypes",
@@ -35,6 +36,7 @@ class StreamOutput(NamedTuple):
     attention: jax.Array  # (B, T) foreground probability P^A
     embedding: jax.Array | None  # (B, T, H) snippet embeddings E, not normalised; None if dropped
     cluster_logits: jax.Array | None  # (B, T, K) L^S; None without the clustering component
+    background: jax.Array | None = None  # (B, T) logits of the background class, all 0; None without it
 
 
 class CaseNetwork(nn.Module):
@@ -47,6 +49,8 @@ class CaseNetwork(nn.Module):
         num_clusters: K, or 0 for the baseline without a clustering head.
         cluster_temperature: factor on the cosine that gives the cluster logits L^S.
         precision: precision of the matrix products with the layers' kernels.
+        background: whether the classes of the T-CAS have a background class beside them. Its logit is 0
+            everywhere. A layer of its own would add nothing, because only differences of logits count.
     """
 
     streams: tuple[str, ...]
@@ -55,6 +59,7 @@ class CaseNetwork(nn.Module):
     num_clusters: int = CaseConfig.num_clusters
     cluster_temperature: float = CaseConfig.cluster_temperature
     precision: Precision = CaseConfig.matmul_precision
+    background: bool = False
 
     @classmethod
     def from_config(cls, config: CaseConfig, *, streams: tuple[str, ...], num_classes: int) -> "CaseNetwork":
@@ -75,6 +80,7 @@ class CaseNetwork(nn.Module):
             num_clusters=config.num_clusters if config.scc else 0,
             cluster_temperature=config.cluster_temperature,
             precision=config.matmul_precision,
+            background=config.has_background,
         )
 
     @nn.compact
@@ -87,17 +93,21 @@ class CaseNetwork(nn.Module):
         Returns:
             Stream name -> `StreamOutput`, in the order of ``streams``.
         """
-        return {
-            name: _StreamNetwork(
+        outputs: dict[str, StreamOutput] = {}
+        for name in self.streams:
+            stream = _StreamNetwork(
                 self.num_classes,
                 self.hidden_dim,
                 self.num_clusters,
                 self.cluster_temperature,
                 self.precision,
                 name=name,
-            )(features[name])
-            for name in self.streams
-        }
+            )
+            outputs[name] = stream(features[name])
+            if self.background:
+                zeros = jnp.zeros_like(outputs[name].attention)
+                outputs[name] = outputs[name]._replace(background=zeros)
+        return outputs
 
 
 class _StreamNetwork(nn.Module):
@@ -186,16 +196,43 @@ def mean_over_streams(values: Iterable[jax.Array]) -> jax.Array:
     return sum(others, start=first) / (1 + len(others))
 
 
+def class_softmax(logits: jax.Array, background: jax.Array | None) -> jax.Array:
+    """Softmax over the classes and, if there is one, a background class, whose share is then left off.
+
+    With one class this is the sigmoid of its logit less the background's.
+
+    Args:
+        logits: (..., G) float.
+        background: (...) float, logits of the background class, or None.
+
+    Returns:
+        (..., G) float in [0, 1]; classes sum to 1, or to the share that is not background.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(class_softmax(jnp.zeros(3), jnp.zeros(())))
+        [0.25 0.25 0.25]
+    """
+    if background is None:
+        return jax.nn.softmax(logits, axis=-1)
+    return jax.nn.softmax(jnp.concatenate([logits, background[..., None]], axis=-1), axis=-1)[..., :-1]
+
+
 def class_probabilities(outputs: Mapping[str, StreamOutput]) -> jax.Array:
     """The T-CAS as probabilities: the mean over streams of the logits' softmax over classes.
+
+    A background class, if there is one, has no part in it: the T-CAS tells which action it is, and the
+    attention whether there is any. Only where there is a single class does the T-CAS tell that, too.
 
     Args:
         outputs: stream name -> `StreamOutput`.
 
     Returns:
-        (B, T, G) float32 in [0, 1]; classes sum to 1.
+        (B, T, G) float32 in [0, 1]; classes sum to 1, unless the only one stands against background.
     """
-    return mean_over_streams(jax.nn.softmax(out.cas, axis=-1) for out in outputs.values())
+    return mean_over_streams(
+        class_softmax(out.cas, out.background if out.cas.shape[-1] == 1 else None) for out in outputs.values()
+    )
 
 
 def calibrated_cas(outputs: Mapping[str, StreamOutput], *extra_foreground: jax.Array) -> jax.Array:

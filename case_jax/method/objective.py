@@ -74,7 +74,7 @@ class Batch(TypedDict):
     """B training videos, T snippets of each."""
 
     features: Mapping[str, jax.Array]  # stream name -> (B, T, D) float32 or bfloat16
-    labels: jax.Array  # (B, G) float32 multi-hot Y
+    labels: jax.Array  # (B, G) float32 multi-hot Y; all 0 for a video without any action
 
 
 def joint_loss(
@@ -113,6 +113,8 @@ def joint_loss(
         class_logits, q_c = _label_clusters(streams, q_s, q_a, config)
         terms["loss_cluster_classification"] = _cluster_classification_term(class_logits, q_c)
     attended = _label_attention(streams, q_a, q_s, cluster_labels, step, config)
+    if config.has_background:  # all of a video without any action is background, whatever the clusters say
+        attended = attended * _has_action(batch["labels"])
     terms["loss_video"] = _video_term(streams, selected, batch["labels"], step, config)
     terms["loss_attention"] = _attention_term(streams, attended, config)
 
@@ -224,7 +226,9 @@ def _video_term(
     pooled = selected
     if config.settling_steps:  # beyond the paper: whole videos at first
         pooled = selected | (step < config.settling_steps)
-    return mean_over_streams(losses.video_loss(out.cas, pooled, video_labels) for out in streams), {}
+    return mean_over_streams(
+        losses.video_loss(out.cas, pooled, video_labels, background=config.has_background) for out in streams
+    ), {}
 
 
 def _attention_term(streams: Sequence[StreamOutput], foreground: jax.Array, config: CaseConfig) -> Term:
@@ -250,6 +254,11 @@ def _cluster_classification_term(class_logits: Sequence[jax.Array], q_c: jax.Arr
 
 def _present(arrays: Iterable[jax.Array | None]) -> list[jax.Array]:
     return [array for array in arrays if array is not None]
+
+
+def _has_action(video_labels: jax.Array) -> jax.Array:
+    """(B, 1) in {0, 1}, whether a video has any action; ``video_labels`` is (B, G)."""
+    return jnp.max(video_labels, axis=-1, keepdims=True)
 
 
 def _per_video(plan: jax.Array, like: jax.Array) -> jax.Array:

@@ -13,7 +13,14 @@ import numpy as np
 
 from case_jax.config import CaseConfig
 from case_jax.method.labels import top_k_mask
-from case_jax.method.network import CaseNetwork, StreamOutput, calibrated_cas, mean_over_streams, run_network
+from case_jax.method.network import (
+    CaseNetwork,
+    StreamOutput,
+    calibrated_cas,
+    class_softmax,
+    mean_over_streams,
+    run_network,
+)
 
 __all__ = ["Foreground", "VideoScores", "default_foreground", "fuse_scores", "score_videos"]
 
@@ -79,7 +86,8 @@ def fuse_scores(
     The fused sequence of S streams is (mean of softmax(CAS) + sum of the foreground probabilities) / (1 +
     their number). These are P^A and P^T of each stream ("mixed", which is P^M), or only one of them (Table
     6). The video score of a class is the mean of its CAS logits over the fused sequence's top-k snippets, as
-    a softmax over classes, mean over streams.
+    a softmax over classes, mean over streams. With a background class, that takes part in the softmax, and
+    the video scores sum to the probability that the video shows any action.
 
     Args:
         outputs: stream name -> `StreamOutput`; embeddings are not used.
@@ -106,7 +114,11 @@ def fuse_scores(
     fused = _fused_sequence(outputs, per_stream_transformed, foreground)
     selected = top_k_mask(fused, top_k).astype(fused.dtype)
     video = mean_over_streams(
-        jax.nn.softmax(jnp.sum(out.cas * selected, axis=1) / top_k, axis=-1) for out in outputs.values()
+        class_softmax(
+            jnp.sum(out.cas * selected, axis=1) / top_k,
+            None if out.background is None else out.background.mean(axis=1),
+        )
+        for out in outputs.values()
     )
     return VideoScores(fused, video, attention, transformed, mixed, clusters)
 

@@ -16,15 +16,17 @@ import numpy as np
 from case_jax.data.dataset import Dataset
 from case_jax.data.files import write_text_atomically
 from case_jax.evaluation.error_analysis import ErrorAnalysis, analyse_errors
+from case_jax.evaluation.false_alarms import FalseAlarms
 from case_jax.evaluation.matching import Segments, detected_segments, make_segments
 from case_jax.evaluation.mean_average_precision import DetectionMap
 from case_jax.evaluation.per_video import per_video_ap
+from case_jax.evaluator import false_alarms_of
 from case_jax.localization.detections import Detections
 from case_jax.method.scores import VideoScores
 from case_jax.report import page_data
 from case_jax.report.page_rows import cluster_rows, gain_rows, missed_rows, profile_rows
 from case_jax.report.standalone import render
-from case_jax.report.tables import map_rows, per_class_rows
+from case_jax.report.tables import alarm_rows, map_rows, per_class_rows
 from case_jax.runs.settings import SYNTHETIC, RunSettings
 from case_jax.runs.workdir import Workdir
 from case_jax.training.state import TrainState
@@ -82,6 +84,8 @@ def write_page(
         total=len(dataset.test.videos),
         **_map_tables(results, state, trained=trained),
         **_error_tables(shown.measured.errors),
+        alarms=shown.measured.alarms,
+        alarm_rows=alarm_rows(shown.measured.alarms) if shown.measured.alarms else [],
         cluster_rows=cluster_rows(shown.clusters),
         charts=[_in_words(chart) for chart in shown.charts],
         settings=json.dumps(settings._replace(data=_data_name(settings)).as_json(), indent=1),
@@ -97,6 +101,7 @@ class _Measured(NamedTuple):
     num_instances: int  # annotated actions in the test videos
     errors: ErrorAnalysis
     quality: dict[str, float]  # test video -> mean AP within it
+    alarms: FalseAlarms | None  # None if every test video shows an action
 
 
 class _Shown(NamedTuple):
@@ -118,6 +123,7 @@ def _measure(
         truth.label.size,
         analyse_errors(truth, found, durations, tiou_thresholds=thresholds),
         per_video_ap(truth, found, thresholds),
+        false_alarms_of(dataset.test, dataset.info, detections),
     )
 
 

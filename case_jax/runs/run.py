@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 
 from case_jax.config import CaseConfig
-from case_jax.data.dataset import Dataset
+from case_jax.data.dataset import Dataset, without_action_free
 from case_jax.data.feature_files import FeatureFiles
 from case_jax.data.load import load_dataset
 from case_jax.data.synthetic import make_synthetic_dataset
@@ -29,7 +29,8 @@ def read_data(
 
     Args:
         data: a folder in the layout of THUMOS14 or ActivityNet, or `SYNTHETIC` for the embedded data set.
-        config: its ``feature_dtype`` is that of features in memory.
+        config: its ``feature_dtype`` is that of features in memory; ``action_free="leave_out"`` leaves out
+            the videos without any action.
         in_memory: False to leave the features on disk.
         strict: whether a video's streams have to be equally long; see `load_dataset`.
 
@@ -38,7 +39,13 @@ def read_data(
     """
     if data == SYNTHETIC:
         return make_synthetic_dataset()
-    return load_dataset(data, in_memory=in_memory, dtype=config.feature_dtype, strict=strict)
+    return load_dataset(
+        data,
+        in_memory=in_memory,
+        dtype=config.feature_dtype,
+        action_free=config.action_free != "leave_out",
+        strict=strict,
+    )
 
 
 def place_of_data(workdir: Workdir, given: str | os.PathLike | None = None) -> str | os.PathLike:
@@ -106,6 +113,8 @@ class Run:
                 holds a run of other settings.
         """
         dataset = data if isinstance(data, Dataset) else read_data(data, config)
+        if config.action_free == "leave_out":
+            dataset = without_action_free(dataset)
         settings = RunSettings.of(
             config,
             dataset,

@@ -60,7 +60,8 @@ class RunSettings(NamedTuple):
         """The settings of training on a data set.
 
         Args:
-            config: hyper-parameters.
+            config: hyper-parameters. ``action_free="auto"`` becomes "learn" where videos without any action
+                train, so that the settings alone tell what the model is.
             dataset: whose facts are taken down.
             seed: initial parameters, shuffling and sampling follow from it.
             eval_every: steps between evaluations.
@@ -71,6 +72,8 @@ class RunSettings(NamedTuple):
         Raises:
             InputError: if such a record cannot be read, or the splits were extracted in different ways.
         """
+        if config.action_free == "auto" and dataset.train.num_action_free:
+            config = dataclasses.replace(config, action_free="learn")
         extraction = None if data in (None, SYNTHETIC) else common_extraction(data)
         longest = max(video.num_snippets for video in dataset.test.videos)
         return cls(

@@ -285,15 +285,17 @@ def describe(settings: RunSettings, state: TrainState, dataset: Dataset) -> list
         state: of one seed.
         dataset: what the run trains and tests on.
     """
+    training = dataset.train
     widths, num_snippets = settings.stream_widths, settings.config.num_snippets
     streams = ", ".join(f"{name} ({width})" for name, width in widths.items())
     macs = count_macs(state.network, widths, num_snippets)
     return [
-        f"training: {dataset.train.population}",
+        f"training: {training.population}",
         f"test: {dataset.test.population}",
         f"{len(settings.info.classes)} classes; streams {streams}; {_snippet_time(settings.info)}",
         f"model: {count_parameters(state.params) / 1e6:.3f} M parameters, "
         f"{macs / 1e9:.3f} GMACs for {num_snippets} snippets",
+        *([f"note: {training.missing_contrast}"] if training.missing_contrast else []),
     ]
 
 

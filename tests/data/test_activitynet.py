@@ -13,7 +13,7 @@ from tests.helpers.refusals import assert_refused, bad
 
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_what_is_loaded_and_what_is_left_out(activitynet, in_memory):
-    data = load_activitynet(activitynet.path, in_memory=in_memory)
+    data = load_activitynet(activitynet.path, in_memory=in_memory, action_free=False)
     assert data.info.classes == activitynet.classes
     assert (data.train.subset, data.test.subset) == ("training", "validation")
     assert data.stream_widths == {"rgb": 3, "flow": 3}
@@ -30,6 +30,16 @@ def test_what_is_loaded_and_what_is_left_out(activitynet, in_memory):
     assert data.test.videos[0].annotations == (("Ping-pong", 2.0, 2.0), ("Ballet", 0.5, 4.0))
     assert data.train.population == "2 videos with 2 instances (left out: 1 without annotations)"
     assert data.test.population == "1 videos with 2 instances (left out: 1 without features)"
+
+
+def test_a_video_without_annotations_shows_no_action(activitynet):
+    activitynet.lengths["c" * 11] = 8
+    activitynet.write_features()
+    data = load_activitynet(activitynet.path)
+    assert [(video.name, video.action_free) for video in data.train.videos] == [
+        ("a" * 11, False), ("b" * 11, False), ("c" * 11, True),
+    ]  # fmt: skip
+    assert data.train.population == "3 videos with 2 instances, 1 of them without any action"
 
 
 def test_sources_of_a_video_under_any_of_its_names(activitynet):

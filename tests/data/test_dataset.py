@@ -76,10 +76,27 @@ def test_labels_instances_and_ground_truth_of_a_split():
 
 def test_the_population_says_what_is_left_out():
     split = split_of(videos())
-    assert split.population == "3 videos with 3 instances"
+    assert split.population == "3 videos with 3 instances, 1 of them without any action"
+    split = Split("train", split.videos[1:])
+    assert split.population == "2 videos with 3 instances"
     left_out = {"without features": 1234, "without annotations": 0}
     told = Split("train", split.videos, None, left_out).population
-    assert told == "3 videos with 3 instances (left out: 1,234 without features)"
+    assert told == "2 videos with 3 instances (left out: 1,234 without features)"
+
+
+@pytest.mark.parametrize(
+    "labels, told",
+    [
+        ([["run"], ["run", "run"]], "labelled run"),
+        ([["run", "jump"], ["jump", "run"]], "labelled jump and run"),
+        ([["run"], ["jump"]], None),
+        ([["run"], []], None),
+    ],
+)
+def test_labels_that_teach_nothing_are_told(labels, told):
+    marked = [tuple(Annotation(label, 0.0, 1.0) for label in of_video) for of_video in labels]
+    said = Split("train", tuple(Video("v", {}, annotations) for annotations in marked)).missing_contrast
+    assert said is None if told is None else told in said and "expected videos without any action" in said
 
 
 def test_widths_of_streams():

@@ -51,6 +51,7 @@ def test_facts_of_thumos14s_layout(thumos):
     # 19 of THUMOS14's classes are missing in each split, and all features are the same.
     assert {what: f.counts for what, f in found_in(thumos).items()} == {
         "the same features under two names": {"train": 1, "test": 1},
+        "splits whose videos all have the same labels": {"train": 1, "test": 0},
         "classes without a training video": {"train": 19, "test": 0},
         "classes without a test video": {"train": 0, "test": 19},
     }
@@ -103,30 +104,46 @@ def test_a_listed_video_must_be_of_the_splits_subset(thumos):
     assert assert_refused_alike(thumos)
 
 
-def test_thumos14s_layout_refuses_videos_without_annotations_or_features(thumos):
+def test_thumos14s_layout_refuses_videos_without_features_but_not_without_actions(thumos):
     edit_json(thumos / "gt.json", lambda c: c["database"]["b"].update(annotations=[]))
-    assert assert_refused_alike(thumos)
+    assert not assert_refused_alike(thumos)
     (thumos / "features" / "test" / "flow" / "c.npy").unlink()
     found = found_in(thumos)
     assert found["videos without annotations"].counts == {"train": 1, "test": 0}
     assert found["videos without features"].counts == {"train": 0, "test": 1}
     assert found["videos without features"].then.startswith("refused")
-    assert found["splits without a video to use"].counts == {"train": 0, "test": 1}
+    assert found["splits without an annotated video to use"].counts == {"train": 0, "test": 1}
+    assert assert_refused_alike(thumos)
 
 
 def test_activitynets_layout_leaves_them_out(activitynet):
     found = found_in(activitynet.path)
-    assert (found["videos without annotations"].example, found["videos without features"].example) == (
-        "c" * 11,
-        "e" * 11,
-    )
+    assert found["videos without features"].counts == {"train": 1, "test": 1}  # c and e
     assert found["videos without features"].then.startswith("left out")
+    assert not assert_refused_alike(activitynet.path)
+
+
+def test_ambiguous_intervals_are_told_and_are_no_class(activitynet):
+    assert "ambiguous intervals" not in [f.what for f in diagnose(activitynet.path).findings]
+    classes = diagnose(activitynet.path).facts[0]
+    vague = {"label": "Ambiguous", "segment": [0, 1]}
+    activitynet.database["a" * 11]["annotations"] += [vague, vague]
+    activitynet.database["c" * 11]["annotations"] = [vague]
+    del activitynet.database["e" * 11]["annotations"]
+    activitynet.annotate()
+    assert diagnose(activitynet.path).facts[0] == classes
+    found = found_in(activitynet.path)
+    ambiguous = found["ambiguous intervals"]
+    assert (ambiguous.counts, ambiguous.example) == ({"train": 3, "test": 0}, "aaaaaaaaaaa [0.0, 1.0]")
+    assert ambiguous.then.startswith("never a class")
+    unsure = found["videos that may or may not show an action"]
+    assert unsure.counts == {"train": 1, "test": 1}  # of c, all is ambiguous; e has no list of annotations
     assert not assert_refused_alike(activitynet.path)
 
 
 def test_a_split_needs_a_video_to_use(activitynet):
     (activitynet.path / "features" / "rgb" / "v_ddddddddddd.npy").unlink()
-    finding = found_in(activitynet.path)["splits without a video to use"]
+    finding = found_in(activitynet.path)["splits without an annotated video to use"]
     assert (finding.counts, finding.fatal) == ({"train": 0, "test": 1}, True)
     assert assert_refused_alike(activitynet.path)
 

@@ -51,9 +51,10 @@ def write_hdf5(made):
 
 
 def write_npz(made):
-    """In the folder itself, beside what macOS leaves."""
+    """In the folder itself, beside a table of labels and what macOS leaves."""
     for video in made.lengths:
         np.savez(made.path / f"{video}.npz", **{stream: made.array(video, stream) for stream in STREAMS})
+    (made.path / "labels.csv").write_text("video,label\n")
     (made.path / "._a.npz").write_bytes(b"\0\5\026\7")
 
 

@@ -166,6 +166,7 @@ def test_a_value_of_the_wrong_kind_is_named(name, value, expected, tmp_path):
         bad("not JSON", "fps=25", "not JSON … line 1", "JSON"),
         bad("a list", "[]", "JSON object", "'classes'"),
         bad("another field", '{"fps": 25}', "unknown … 'fps'", "streams, frames_per_second"),
+        bad("no class", '{"classes": ["a", "ambiguous"]}', "'classes' has 'ambiguous'", "without it"),
         bad("a field twice", '{"classes": ["a"], "classes": ["b"]}', "'classes' twice", "once"),
         bad("NUL in a name", '{"streams": ["a\\u0000"]}', r"a\x00", "NUL"),
     ],

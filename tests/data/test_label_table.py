@@ -1,4 +1,5 @@
 import csv
+import math
 
 import pytest
 from hypothesis import given
@@ -31,6 +32,17 @@ def test_times_and_subsets(tmp_path):
     assert (found["a"].subset, found["b"].subset) == ("test", "train")
 
 
+def test_ambiguous_is_no_class(tmp_path):
+    of_a, of_b = ["a,jump;Ambiguous,1,2", "a,ambiguous,4,5"], ["b,run,,", "b,Ambiguous,3,4", "b,Ambiguous,,"]
+    rows = [*of_a, *of_b, "c,Ambiguous,,"]
+    found = read_labels(table(tmp_path, "\n".join(["video,label,start,end", *rows])))
+    assert {name: video.labels for name, video in found.items()} == {"a": ("jump",), "b": ("run",), "c": ()}
+    assert found["a"].annotations == (Annotation("jump", 1.0, 2.0),)
+    unclear = {name: [a[1:] for a in video.ambiguous] for name, video in found.items()}
+    assert unclear == {"a": [(1.0, 2.0), (4.0, 5.0)], "b": [(3.0, 4.0)], "c": [(0.0, math.inf)]}
+    assert not any(video.action_free for video in found.values())
+
+
 # Neither line ends, which cells may hold but labels do not, nor halves of surrogate pairs.
 _TEXT = st.text(
     st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters=";"), min_size=1
@@ -53,7 +65,8 @@ def test_any_label_comes_back(tmp_path_factory, labels):
         bad("no label column", "video,class\na,b\n", "no column 'label'"),
         bad("a column twice", "video,label,label\na,b,c\n", "'label' twice"),
         bad("no rows", "video,label\n\n", "no rows"),
-        bad("no label", "video,label\na,\n", "line 2 has no label"),
+        bad("a row with and one without label", "video,label\na,\na,b\n", "'a' has a row without a label"),
+        bad("times without label", "video,label,start,end\na,,1,2\n", "'a' has start and end but no label"),
         bad("no video", "video,label\na,b\n,b\n", "line 3 names no video"),
         bad("too many cells", "video,label\na,b,c\n", "line 2 has 3 cells"),
         bad("an open quote", 'video,label\n"a,b\n', "not a table"),
@@ -94,6 +107,20 @@ def test_without_times_every_fifth_video_tests(tmp_path):
     splits = splits_of(tmp_path, f"video,label\n{rows}")
     assert (list(splits.test), splits.timed) == (["v04", "v09"], False)
     assert len(splits.train) == 10
+
+
+def test_a_row_without_a_label_is_a_video_without_any_action(tmp_path):
+    free = "".join(f"free{i},,,\n" for i in range(6))
+    splits = splits_of(tmp_path, f"video,label,start,end\nb,x,,\na,x,1,2\n{free}")
+    assert (list(splits.test), splits.timed) == (["a", "free4"], True)
+    assert [name for name, video in splits.train.items() if video.action_free] == [
+        "free0",
+        "free1",
+        "free2",
+        "free3",
+        "free5",
+    ]
+    assert not splits.train["b"].action_free
 
 
 def test_the_column_subset_decides(tmp_path):

@@ -1,7 +1,9 @@
 import dataclasses
+import math
 
 import numpy as np
 
+from case_jax.data.annotations import read_ground_truth
 from case_jax.data.dataset import Annotation
 from case_jax.data.extraction import ExtractedVideo
 from case_jax.data.label_table import LabelledVideo, Splits
@@ -12,6 +14,7 @@ from tests.helpers.refusals import assert_parts, refusal
 
 TRAIN = {"a": LabelledVideo(("run", "jump"), (), None), "b": LabelledVideo(("run",), (), None)}
 TEST = {"c": LabelledVideo(("jump",), (Annotation("jump", 0.5, 1.25),), None)}
+ALL_OF_IT = (Annotation("Ambiguous", 0.0, math.inf),)
 SPLITS = Splits(TRAIN, TEST, True)
 
 
@@ -38,6 +41,19 @@ def test_what_is_written_is_a_data_set(tmp_path):
     # A label without times holds for the whole video.
     assert dataset.train.videos[0].annotations == (Annotation("run", 0.0, 4.0), Annotation("jump", 0.0, 4.0))
     assert dataset.test.videos[0].annotations == (Annotation("jump", 0.5, 1.25),)
+
+
+def test_ambiguous_intervals_are_written_and_are_no_class(tmp_path):
+    unclear = (Annotation("Ambiguous", 1.0, 2.0),)
+    train = {"a": TRAIN["a"]._replace(ambiguous=unclear), "b": LabelledVideo((), (), None, ALL_OF_IT)}
+    write_own_videos(tmp_path, Splits(train, TEST, True), SMALL, known(), table="t.csv")
+    write_arrays(tmp_path)
+    truth = read_ground_truth(tmp_path / "gt.json")
+    assert truth["a"].ambiguous == unclear
+    assert truth["b"].ambiguous == (Annotation("Ambiguous", 0.0, 4.0),)
+    dataset = load_dataset(tmp_path)
+    assert dataset.info.classes == ("jump", "run")
+    assert [video.name for video in dataset.train.videos] == ["a"]  # b may show an action or none
 
 
 def test_the_rate_of_every_frame_is_that_of_the_videos(tmp_path):

@@ -229,11 +229,11 @@ TEST_FLOW = "features/test/flow/c.npy"
             "'train' … {}/split_train.txt",
         ),
         bad(
-            "no annotation",
+            "no annotation in a split",
             annotate("c", annotations=[]),
             "gt.json",
-            "'c' … no annotation",
-            "{}/split_test.txt",
+            "no annotation … split_test.txt",
+            "some",
         ),
         bad(
             "not a class",

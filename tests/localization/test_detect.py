@@ -89,6 +89,25 @@ def test_the_best_class_is_localised_where_no_class_reaches_the_threshold(fused)
     assert set(found.label) == {1}
 
 
+@pytest.mark.parametrize(
+    "changes, found",
+    [
+        ({"action_threshold": 0.46}, set()),
+        ({"action_threshold": 0.44}, {1, 2}),  # these have a quarter or more of the 0.45 of any action
+        ({"action_threshold": 0.46, "always_localize": "yes"}, {1, 2}),
+        ({"action_threshold": 0.44, "class_threshold": 0.5}, {1}),
+        ({"action_threshold": 0.44, "class_threshold": 0.5, "always_localize": "no"}, set()),
+        ({"action_free": "auto"}, {1}),
+        ({"action_free": "auto", "always_localize": "no"}, set()),
+        ({"action_free": "leave_out", "action_threshold": 1.0}, {1}),
+    ],
+)
+def test_nothing_may_be_found_in_a_video(fused, changes, found):
+    config = CaseConfig(**{"action_free": "learn", **changes})
+    detections = localize_video(fused, np.array([0.1, 0.2, 0.15]), duration=10.0, config=config)
+    assert set(detections.label.tolist()) == found
+
+
 def test_a_class_that_reaches_no_threshold_gives_no_detection():
     found = localize_video(np.zeros((5, 2)), np.ones(2), duration=3.2, config=CaseConfig())
     assert [column.size for column in found] == [0] * 4

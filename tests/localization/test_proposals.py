@@ -133,6 +133,11 @@ def test_kept_classes(scores, expected):
     assert kept_classes(np.array(scores), 0.25).tolist() == expected
 
 
+def test_no_class_may_be_kept():
+    assert kept_classes(np.array([0.1, 0.2]), 0.25, or_best=False).size == 0
+    assert kept_classes(np.array([0.1, 0.3]), 0.25, or_best=False).tolist() == [1]
+
+
 @pytest.mark.parametrize("name", GOLDEN)
 def test_published_upsampling_and_proposals(golden, name):
     arrays_ = np.load(golden / f"{name}.npz")

@@ -26,6 +26,25 @@ def test_video_loss_is_equation_1(batch):
     np.testing.assert_allclose(losses.video_loss(cas, mask, labels), want, rtol=1e-6)
 
 
+@pytest.mark.parametrize("num_classes", [1, 4])
+def test_video_loss_with_a_background_class(batch, num_classes):
+    """The class beside the others has logit 0, and is the label of the videos without any action."""
+    cas, _, labels = batch
+    cas, labels = cas[..., :num_classes], labels[:, :num_classes].copy()
+    labels[1] = 0
+    mask = top_k_mask(jnp.asarray(cas), 3)
+    logits = np.zeros((3, num_classes + 1))
+    for b in range(3):
+        for g in range(num_classes):
+            logits[b, g] = np.sort(cas[b, :, g].astype(float))[-3:].mean()
+    target = np.concatenate([labels / np.maximum(labels.sum(1), 1)[:, None], [[0], [1], [0]]], axis=1)
+    want = reference.cross_entropy(target, logits)
+    np.testing.assert_allclose(losses.video_loss(cas, mask, labels, background=True), want, rtol=1e-6)
+    if num_classes == 1:  # the cross-entropy of a sigmoid
+        signs = np.array([1, -1, 1])
+        np.testing.assert_allclose(np.log1p(np.exp(-signs * logits[:, 0])).mean(), want, rtol=1e-6)
+
+
 @pytest.mark.parametrize("gamma", [0.1, 0.7])
 def test_attention_loss_is_equation_2(batch, gamma):
     _, attention, _ = batch
@@ -45,7 +64,7 @@ def test_clustering_losses_are_equations_3_and_6(batch):
     np.testing.assert_allclose(flat, want, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["video", "attention", "clustering"])
+@pytest.mark.parametrize("name", ["video", "background", "attention", "clustering"])
 def test_gradients_are_finite_differences(batch, name):
     with jax.enable_x64(True):
         cas, attention, labels = (jnp.asarray(a, jnp.float64) for a in batch)
@@ -55,6 +74,10 @@ def test_gradients_are_finite_differences(batch, name):
         soft = jax.nn.softmax(cas[::-1], axis=-1)
         function, at = {
             "video": (lambda x: losses.video_loss(x, mask, labels), cas),
+            "background": (
+                lambda x: losses.video_loss(x, mask, labels.at[1].set(0), background=True),
+                cas,
+            ),
             "attention": (lambda x: losses.attention_loss(x, q_a, gamma=0.7), attention),
             "clustering": (lambda x: losses.clustering_loss(x, soft), cas),
         }[name]

@@ -6,6 +6,8 @@ import pytest
 from case_jax.method.network import (
     CaseNetwork,
     calibrated_cas,
+    class_probabilities,
+    class_softmax,
     cluster_classification_logits,
     normalize_prototypes,
     weighted_prototypes,
@@ -48,6 +50,26 @@ def test_forward_is_the_network_of_the_paper(network, params, features):
         logits = 10 * reference.unit(embedding) @ reference.unit(p["prototypes"]).T
         for got, want in zip(out, (cas, attention, embedding, logits)):
             np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+def test_a_background_class_has_logit_0_and_a_share_of_every_softmax(network, params, features):
+    alone = network.apply({"params": params}, features)
+    outputs = network.clone(background=True).apply({"params": params}, features)
+    for name, out in outputs.items():
+        np.testing.assert_array_equal(out.cas, alone[name].cas)
+        np.testing.assert_array_equal(out.background, np.zeros((2, 7)))
+        assert alone[name].background is None
+        logits = np.concatenate([np.asarray(out.cas, np.float64), np.zeros((2, 7, 1))], axis=-1)
+        want = reference.softmax(logits)[..., :-1]
+        np.testing.assert_allclose(class_softmax(out.cas, out.background), want, atol=1e-6)
+    np.testing.assert_array_equal(class_probabilities(outputs), class_probabilities(alone))
+
+
+def test_one_class_beside_background_is_a_sigmoid(network, features):
+    one = network.clone(num_classes=1, background=True)
+    outputs = one.apply(one.init(jax.random.key(0), features), features)
+    want = [1 / (1 + np.exp(-np.asarray(out.cas, np.float64))) for out in outputs.values()]
+    np.testing.assert_allclose(class_probabilities(outputs), np.mean(want, axis=0), rtol=1e-6)
 
 
 def test_golden_forward(golden):

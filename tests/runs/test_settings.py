@@ -4,6 +4,7 @@ import json
 import pytest
 
 from case_jax.config import CaseConfig
+from case_jax.data.dataset import without_action_free
 from case_jax.data.info import DatasetInfo
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.runs.settings import RunSettings
@@ -19,6 +20,24 @@ def test_settings_follow_from_the_config_and_the_data_set():
     settings = RunSettings.of(CONFIG, dataset, seed=1, eval_every=5, tiou=[0.5], data="/data")
     longest = dataset.test.videos[0].num_snippets
     assert settings == (CONFIG, dataset.info, {"rgb": 4, "flow": 4}, 1, 5, (0.5,), "/data", longest, None)
+
+
+def test_where_videos_without_any_action_train_the_model_has_a_background_class():
+    dataset = make_synthetic_dataset(0, SyntheticSpec(num_train=2, num_test=2, num_classes=2, width=4))
+
+    def kind(data, **changes):
+        config = dataclasses.replace(CONFIG, **changes)
+        return RunSettings.of(config, data, seed=0, eval_every=1, tiou=[0.5]).config.action_free
+
+    def freed(split):
+        first, *others = split.videos
+        return dataclasses.replace(split, videos=(first._replace(annotations=()), *others), packed=None)
+
+    train_free = dataclasses.replace(dataset, train=freed(dataset.train))
+    test_free = dataclasses.replace(dataset, test=freed(dataset.test))
+    assert [kind(data) for data in (dataset, train_free, test_free)] == ["auto", "learn", "auto"]
+    assert kind(dataset, action_free="learn") == "learn"
+    assert kind(without_action_free(train_free), action_free="leave_out") == "leave_out"
 
 
 def test_settings_survive_json():
