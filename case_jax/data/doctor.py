@@ -75,8 +75,12 @@ def _facts(subject: Subject, used: Sequence[UsedVideo], widths: dict[str, int]) 
     time = f"one snippet every {info.seconds_per_snippet:g} s"
     if info.rescaled:
         time = "rescaled to the videos' durations"
+    annotations = f"annotations: {subject.annotations_path}; {len(info.classes):,} classes"
+    unclear = sum(len(entry.ambiguous) for videos in subject.splits.values() for entry in videos.values())
+    if unclear:
+        annotations += f'; {unclear:,} intervals are "Ambiguous", which is never a class'
     return (
-        f"annotations: {subject.annotations_path}; {len(info.classes):,} classes",
+        annotations,
         *(_population(split, subject, used) for split in SPLITS),
         f"features: {channels}; {time}",
     )
