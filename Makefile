@@ -25,13 +25,18 @@ demo: $(RUNS)  ## train and evaluate on the embedded synthetic data, about a min
 ablations: $(RUNS)  ## the paper's tables and figures on the synthetic data set, about 20 minutes; goes on if interrupted
 	$(RUN) -m experiments.ablations --flagfile=experiments/flags/ablations.flags --workdir=runs/ablations $(ABLATIONS)
 
-# A fifth of the time is saved where XLA optimises less. What must be equal to the bit, or within the last digits
-# of golden numbers, is compared as users have it, among the tests that take long.
+# A fifth of the time, or more, is saved where XLA optimises less. Long tests that are marked `optimised` see programs
+# as users have them: golden numbers to their last digits, the network for videos, which computes for long, and
+# trainings on very short videos (equal activations are not always equal where XLA optimises less).
+# (pytest ends with status 5 where PYTEST_FLAGS name no such test.)
+QUICKLY := XLA_FLAGS="--xla_backend_optimization_level=0 $$XLA_FLAGS"
+
 test: $(READY)  ## the fast tests, about five minutes on two cores
-	XLA_FLAGS="--xla_backend_optimization_level=0 $$XLA_FLAGS" $(RUN) -m pytest $(PYTEST_FLAGS)
+	$(QUICKLY) $(RUN) -m pytest $(PYTEST_FLAGS)
 
 test-slow: $(READY)  ## the tests that take long: whole training runs, thousands of cases, several processes
-	$(RUN) -m pytest -m slow $(PYTEST_FLAGS)
+	$(QUICKLY) $(RUN) -m pytest -m "slow and not optimised" $(PYTEST_FLAGS) || [ $$? = 5 ]
+	$(RUN) -m pytest -m "slow and optimised" $(PYTEST_FLAGS) || [ $$? = 5 ]
 
 coverage: $(READY)  ## the lines of case_jax that the fast tests do not reach, named
 	$(RUN) -m pytest --cov=case_jax --cov-report=term-missing:skip-covered

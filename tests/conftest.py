@@ -3,6 +3,7 @@
 import gc
 import os
 import pickle
+import re
 import socket
 import sys
 from pathlib import Path
@@ -115,14 +116,17 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled(tmp_path_factory) -> Path:
-    """A folder of compiled programs that all workers and processes of the session share, which saves time."""
+    """A folder of compiled programs that all workers and processes of the session share, which saves time.
+
+    Several sessions share the folder that JAX's own variable names.
+    """
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
-    folder = folder / "compiled"
-    folder.mkdir(exist_ok=True)
+    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or folder / "compiled")
+    folder.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return folder
 
@@ -152,8 +156,9 @@ def environment(compiled) -> dict[str, str]:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
-    inherited = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    return {**inherited, **cache, "JAX_PLATFORMS": "cpu"}
+    # How much XLA optimises stays as it is given.
+    xla = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"]).strip()
+    return {**os.environ, **cache, "XLA_FLAGS": xla, "JAX_PLATFORMS": "cpu"}
 
 
 @pytest.fixture

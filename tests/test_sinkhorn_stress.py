@@ -208,6 +208,7 @@ def some_problem(shape, logits, prior, marginal, epsilon, rng):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 @pytest.mark.parametrize("shape, dtype, num_iters", PROGRAMS)
 def test_every_corner_under_vmap(shape, dtype, num_iters):
     rng = np.random.default_rng(0)
@@ -220,6 +221,7 @@ def test_every_corner_under_vmap(shape, dtype, num_iters):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 @given(
     st.sampled_from(PROGRAMS[:3]),
     st.sampled_from(LOGITS),
@@ -238,6 +240,7 @@ def test_any_problem_alone(chosen, logits, prior, marginal, epsilon, seed):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_gradients_in_float32_are_those_of_float64():
     """Even if the kernel spans so much that the square of its least entry is 0 in float32."""
     rng = np.random.default_rng(0)
@@ -336,7 +339,9 @@ def test_the_error_of_very_many_rows():
         np.testing.assert_allclose(error, distance, rtol=1e-5)
 
 
-@pytest.mark.parametrize("epsilon", [1e-37, 1e-46, 1e37])
+@pytest.mark.parametrize(
+    "epsilon", [1e-46, *(pytest.param(epsilon, marks=pytest.mark.slow) for epsilon in (1e-37, 1e37))]
+)
 def test_an_epsilon_beyond_the_range_of_float32(epsilon):
     logits = jnp.array([[0.0, 1.0], [2.0, -1e4], [0.0, 0.0]])
 
@@ -438,6 +443,7 @@ def label_and_differentiate(logits, foreground, clusters, epsilon, sigma, hard):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 @pytest.mark.parametrize("hard", [False, True])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_snippet_labels_and_their_loss_at_every_corner(dtype, hard):
@@ -467,6 +473,7 @@ def test_snippet_labels_and_their_loss_at_every_corner(dtype, hard):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_cluster_labels_and_their_loss_at_every_corner():
     @jax.jit
     @functools.partial(jax.vmap, in_axes=(0, 0, 0))
@@ -495,6 +502,7 @@ def test_cluster_labels_and_their_loss_at_every_corner():
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_training_at_the_corners():
     config = CaseConfig(num_snippets=12, batch_size=2, hidden_dim=8, num_clusters=4, epsilon=1e-3, sigma=1e-3)
     state = create_train_state(config, jax.random.key(0), stream_widths={"rgb": 6}, num_classes=3)

@@ -28,10 +28,12 @@ SLOW = {
     "--num_devices=1 --nopeer",
     "feeding": "--num_videos=4 --batch_size=4 --num_snippets=8 --hidden_dim=8 --width=6 --steps=2 "
     "--num_workers=0",
-    "scaling": "--repeats=1 --rows=100,200 --columns=4,8 --snippets=8,16 --videos=1,2 --devices=1 --width=4",
+    "scaling": "--repeats=1 --rows=100,200 --columns=4 --snippets=8 --videos=1,2 --devices=1 --width=4",
     "activitynet": "--folder={folder} --num_train=80 --num_test=20 --num_classes=3 --width=6 --steps=2 "
     "--flags=--num_snippets=8,--hidden_dim=8,--num_clusters=4,--noreport,--num_workers=0",
 }
+# It computes for long.
+OPTIMISED = {"extract": [pytest.mark.optimised]}
 PARTS = {
     "__init__",
     "activitynet_shape",
@@ -89,8 +91,15 @@ def test_every_benchmark_is_run_here():
 
 
 @pytest.mark.filterwarnings("ignore:JAXopt is no longer maintained:DeprecationWarning")  # OTT-JAX imports it
-@pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
-def test_benchmark_prints_a_table_and_last_a_json_line(name, load, capsys, tmp_path):
+@pytest.mark.parametrize(
+    "name",
+    [*FAST, *(pytest.param(name, marks=[pytest.mark.slow, *OPTIMISED.get(name, [])]) for name in SLOW)],
+)
+def test_benchmark_prints_a_table_and_last_a_json_line(
+    name, load, capsys, tmp_path, monkeypatch, environment
+):
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)  # for processes that a benchmark starts
     command_line = {**FAST, **SLOW}[name].format(folder=tmp_path)
     line = measure(load(name), command_line, capsys)
     assert line["benchmark"] == name

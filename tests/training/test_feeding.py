@@ -11,7 +11,7 @@ from case_jax.training.state import stack_seeds
 from case_jax.training.step import train_step
 from tests.helpers.small import assert_close_trees, small_state, small_videos
 
-pytestmark = pytest.mark.usefixtures("standard_dtypes")
+pytestmark = [pytest.mark.usefixtures("standard_dtypes"), pytest.mark.optimised]
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from tests.helpers.small import (
     small_videos,
 )
 
-pytestmark = pytest.mark.usefixtures("standard_dtypes")
+pytestmark = [pytest.mark.usefixtures("standard_dtypes"), pytest.mark.optimised]
 
 
 def drawn_videos(state, num_steps, num_videos):

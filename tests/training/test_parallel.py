@@ -13,7 +13,7 @@ from case_jax.training.feeding import TrainingSet, train_chunk
 from case_jax.training.loop import fit
 from case_jax.training.state import create_train_state, select_seed, stack_seeds
 
-pytestmark = pytest.mark.usefixtures("standard_dtypes")
+pytestmark = [pytest.mark.usefixtures("standard_dtypes"), pytest.mark.optimised]
 
 BATCH, SNIPPETS, HIDDEN, NUM_CLASSES = 8, 16, 12, 3
 WIDTHS = {"rgb": 6, "flow": 5}
@@ -53,6 +53,12 @@ def on_one_device(videos):
         return train(start(), videos)
 
 
+@pytest.fixture(scope="module")
+def on_four_devices(videos):
+    with jax.numpy_dtype_promotion("standard"):
+        return train(start(), videos, num_devices=4)
+
+
 def leaves(state):
     return [np.asarray(leaf) for leaf in jax.tree.leaves((state.params, state.cluster_labels))]
 
@@ -75,12 +81,11 @@ def assert_same_runs(found, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_devices", [2, 8])
-def test_any_number_of_devices_trains_alike(on_one_device, videos, num_devices):
-    found = train(start(), videos, num_devices=num_devices)
+def test_several_devices_train_alike(on_one_device, on_four_devices):
+    found = on_four_devices
     assert_close_runs(found, on_one_device)
     for leaf in jax.tree.leaves(found[-1].state.params):
-        assert len(leaf.sharding.device_set) == num_devices
+        assert len(leaf.sharding.device_set) == 4
         assert leaf.sharding.is_fully_replicated
     # It did learn: the comparison is not one of initial parameters.
     kernels = [s.params["rgb"]["cas_encoder"]["kernel"] for s in (start(), found[-1].state)]
@@ -88,11 +93,10 @@ def test_any_number_of_devices_trains_alike(on_one_device, videos, num_devices):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_devices", [1, 4])
-def test_feeding_from_the_host_is_feeding_from_the_device(videos, num_devices):
-    from_device = train(start(), videos, num_devices=num_devices)
-    from_host = train(start(), videos, num_devices=num_devices, on_device=False)
-    assert_same_runs(from_host, from_device)
+def test_feeding_from_the_host_is_feeding_from_the_device(on_one_device, on_four_devices, videos):
+    for num_devices, from_device in ((1, on_one_device), (4, on_four_devices)):
+        from_host = train(start(), videos, num_devices=num_devices, on_device=False)
+        assert_same_runs(from_host, from_device)
 
 
 @pytest.mark.slow

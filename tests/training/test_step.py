@@ -25,6 +25,7 @@ GOLDEN_RUNS = [
 _step = jax.jit(train_step)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("run", GOLDEN_RUNS)
 def test_golden_steps(golden, run):
     state, arrays = golden_start(golden, run)
@@ -54,6 +55,7 @@ def test_golden_steps(golden, run):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_golden_steps_in_float64(golden):
     state, arrays = golden_start(golden, "case_diff3")
     with jax.enable_x64(True):

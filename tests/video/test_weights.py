@@ -204,6 +204,7 @@ def test_features_are_those_of_pytorch(names, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
 def test_deepminds_clip_is_playing_cricket(backend, shared_data):
     av = pytest.importorskip("av")
