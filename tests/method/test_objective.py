@@ -140,6 +140,7 @@ def test_without_cluster_classification_the_cluster_labels_stay():
 
 
 @pytest.mark.slow
+@pytest.mark.optimised  # norms to their last digits
 @pytest.mark.parametrize(
     "run",
     [
