@@ -10,7 +10,9 @@ import pytest
 import benchmarks
 import case_jax
 import experiments
+from case_jax.data.thumos import write_dataset
 from tests.conftest import ROOT
+from tests.helpers.runs import make_dataset
 
 # Ends the process at the first attempt, whatever would have caught an exception.
 GUARD = """
@@ -30,11 +32,11 @@ IMPORT_AND_RUN = """
 import importlib
 from case_jax.commands import main
 
-folder, *names = sys.argv[1:]
+data, folder, *names = sys.argv[1:]
 for name in names:
     importlib.import_module(name)
 small = "--num_snippets=32 --hidden_dim=16 --num_clusters=4 --batch_size=4 --num_steps=2 --eval_every=2"
-main(["case-jax", "train", "--synthetic", *small.split(), f"--workdir={folder}"])
+main(["case-jax", "train", f"--data_dir={data}", *small.split(), f"--workdir={folder}"])
 """
 
 
@@ -73,7 +75,9 @@ def test_importing_every_module_and_a_whole_run_open_no_connection(environment, 
     if importlib.util.find_spec("torch") is None:  # an extra that the tests can do without
         names = [name for name in names if not name.startswith("benchmarks.torch_")]
     assert {"case_jax.sinkhorn", "case_jax.data.host_batches", "experiments.thumos"} < set(names)
-    ended = guarded(IMPORT_AND_RUN, str(tmp_path / "run"), *names, environment=environment)
+    write_dataset(make_dataset(), tmp_path / "data")
+    folders = [str(tmp_path / name) for name in ("data", "run")]
+    ended = guarded(IMPORT_AND_RUN, *folders, *names, environment=environment)
     assert ended.returncode == 0, ended.stderr
     assert "mAP (%)" in ended.stdout
     assert (tmp_path / "run" / "report.html").exists()

@@ -114,6 +114,7 @@ def train_together(flags, environment, free_port):
     return printed[0]
 
 
+@pytest.mark.slow
 def test_both_processes_stop_where_the_first_one_refuses(flags, tmp_path, environment, free_port):
     (tmp_path / "config.json").write_text("{}")
     with two_processes([*flags, f"--workdir={tmp_path}"], environment, free_port) as processes:
@@ -130,18 +131,13 @@ def assert_close_but_for_place(found, expected):
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(flags, tmp_path, environment, free_port, uninterrupted):
-    printed = train_together([*flags, f"--workdir={tmp_path}"], environment, free_port)
-    assert "devices: 2 of 2, cpu" in printed
-    assert_close_but_for_place(Workdir(tmp_path), uninterrupted)
-
-
-@pytest.mark.slow
-def test_two_processes_go_on_where_they_stopped_and_may_read_from_disk(
+def test_two_processes_train_as_one_go_on_and_may_read_from_disk(
     flags, tmp_path, environment, free_port, uninterrupted
 ):
+    """From memory up to step 12, from disk afterwards."""
     flags = [*flags, f"--workdir={tmp_path}"]
-    train_together([*flags, "--num_steps=12"], environment, free_port)
+    printed = train_together([*flags, "--num_steps=12"], environment, free_port)
+    assert "devices: 2 of 2, cpu" in printed
     printed = train_together([*flags, "--feature_store=disk", "--num_workers=0"], environment, free_port)
     assert "going on from step 12" in printed
     assert_close_but_for_place(Workdir(tmp_path), uninterrupted)

@@ -93,7 +93,8 @@ def test_a_damaged_interrupted_state_is_not_used(interrupted, uninterrupted, dam
     assert_same_run(workdir, uninterrupted)
 
 
-@pytest.mark.parametrize("again", [6, pytest.param(18, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("again", [6, 18])
 def test_a_damaged_interrupted_state_is_replaced_by_the_next_one(training, uninterrupted, again):
     training.interrupt(6)
     shutil.rmtree(training.workdir.interrupted / "6" / "default")

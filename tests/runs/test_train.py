@@ -76,6 +76,7 @@ def test_a_finished_run_is_left_as_it_is(training, finished):
     assert contents(finished.path) == before
 
 
+@pytest.mark.slow
 def test_a_run_made_longer_equals_the_long_run(training, uninterrupted):
     training.interrupt(18)
     training.change(num_steps=12)

@@ -57,7 +57,13 @@ def assert_close(found, expected, tolerance=1e-4):
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("bands", [False, True], ids=["as published", "prepared for CPUs"])
+@pytest.mark.parametrize(
+    "bands",
+    [
+        pytest.param(False, marks=pytest.mark.slow, id="as published"),
+        pytest.param(True, id="prepared for CPUs"),
+    ],
+)
 def test_is_the_plain_network_at_odd_sizes(bands, tiny):
     clips = np.random.default_rng(1).integers(0, 256, (2, 19, 37, 50, 3), np.uint8)
     scaled = clips / np.float32(127.5) - 1
