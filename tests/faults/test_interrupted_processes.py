@@ -6,14 +6,15 @@ import os
 import random
 import re
 import shutil
-import signal
 import subprocess
 import time
+from signal import SIGINT, SIGKILL, SIGTERM
 
 import pytest
 
 from case_jax.runs.workdir import Workdir
 from tests.conftest import ROOT
+from tests.faults.conftest import STEPS
 from tests.helpers.commands import interruptible, run_process
 from tests.helpers.runs import assert_same_run
 
@@ -37,7 +38,7 @@ def started(flags, environment, **streams):
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(process.pid, SIGKILL)
         process.communicate()
 
 
@@ -56,43 +57,27 @@ def finish(flags, environment):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "where, number, status, lines",
+    "where, signals",
     [
-        # After the first evaluation, and when it says what it trains on.
-        pytest.param((), signal.SIGINT, 130, ("step ",), id="Ctrl-C"),
-        pytest.param((), signal.SIGTERM, 143, ("model:",), id="SIGTERM"),
+        # When it says what it trains on, and after an evaluation.
+        pytest.param((), (("model:", SIGTERM), ("step ", SIGINT)), id="alone"),
         pytest.param(
-            WITH_WORKERS,
-            signal.SIGINT,
-            130,
-            ("model:", "step ", "step "),
-            marks=pytest.mark.slow,
-            id="Ctrl-C with workers",
-        ),
-        pytest.param(
-            WITH_WORKERS,
-            signal.SIGTERM,
-            143,
-            ("model:", "step ", "step "),
-            marks=pytest.mark.slow,
-            id="SIGTERM with workers",
+            WITH_WORKERS, (("model:", SIGINT), ("step ", SIGTERM), ("step ", SIGINT)), id="with workers"
         ),
     ],
 )
-def test_a_whole_process_group_is_interrupted(
-    trained_process, tmp_path, environment, where, number, status, lines
-):
+def test_a_whole_process_group_is_interrupted(trained_process, tmp_path, environment, where, signals):
     workdir = Workdir(tmp_path / "W")
     flags = [*trained_process.flags, *where, f"--workdir={workdir.path}"]
-    for line in lines:
+    for line, number in signals:
         with started(flags, environment) as process:
             wait_for(process, line)
             os.killpg(process.pid, number)  # as Ctrl-C does, which reaches workers, too
             stdout, stderr = process.communicate(timeout=100)
-        assert process.returncode == status, stderr
+        assert process.returncode == {SIGINT: 130, SIGTERM: 143}[number], stderr
         assert re.fullmatch(
-            r"interrupted at step (0 of 210: the same command begins anew"
-            r"|\d+ of 210: saved; the same command goes on)\n",
+            rf"interrupted at step (0 of {STEPS}: the same command begins anew"
+            rf"|\d+ of {STEPS}: saved; the same command goes on)\n",
             stderr,
         )
         assert "\x1b" not in stdout
@@ -111,7 +96,7 @@ def test_of_two_processes_that_train_together_one_is_interrupted(
         started([*flags, "--process_id=1"], environment),
     ):
         wait_for(first, "step ")
-        first.send_signal(signal.SIGINT)
+        first.send_signal(SIGINT)
         _, stderr = first.communicate(timeout=100)
     assert first.returncode == 130
     assert stderr == "interrupted: the same command goes on from the last evaluation\n"
@@ -122,24 +107,22 @@ def test_of_two_processes_that_train_together_one_is_interrupted(
 @pytest.mark.timeout(1200)
 def test_many_kills_change_nothing(trained_process, tmp_path, environment):
     """SIGKILL at random moments, every other time while a checkpoint is being written."""
-    flags = [*trained_process.flags, "--num_steps=40", "--eval_every=4"]
-    expected, workdir = Workdir(tmp_path / "expected"), Workdir(tmp_path / "killed")
-    finish([*flags, f"--workdir={expected.path}"], environment)
-    flags.append(f"--workdir={workdir.path}")
+    expected, workdir = trained_process.workdir, Workdir(tmp_path / "killed")
+    flags = [*trained_process.flags, f"--workdir={workdir.path}"]
     rng, kills, saving = random.Random(0), 0, 0
-    while kills < 6:
+    while kills < 4:
         with (
             open(tmp_path / "log", "w") as log,
             started(flags, environment, stdout=log, stderr=log) as process,
         ):
-            deadline = time.monotonic() + rng.uniform(0.5, 9.0)
+            deadline = time.monotonic() + (100 if kills % 2 else rng.uniform(0.5, 9.0))
             while process.poll() is None and time.monotonic() < deadline:
                 if kills % 2 and any(workdir.checkpoints.glob("*tmp*")):
                     saving += 1
                     break
                 time.sleep(0.002)
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                os.killpg(process.pid, SIGKILL)
                 process.wait()
                 kills += 1
                 _assert_no_torn_line(workdir.path / "metrics.jsonl")
