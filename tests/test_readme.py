@@ -14,6 +14,7 @@ from case_jax import commands
 from case_jax.commands import cli
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.data.thumos import write_dataset
+from case_jax.runs import run
 from tests.conftest import ROOT
 from tests.helpers.commands import run_here
 from tests.helpers.videos import write_video
@@ -32,11 +33,13 @@ LINES = {
 }
 # Pages whose commands train many times, or in several processes.
 SLOW = {"README.md", "data.md", "computing.md", "paper.md", "plus.md", "video.md"}
+OPTIMISED = {"README.md", "video.md"}  # their networks see videos
 BY_CI = ("make test", "source .venv/bin/activate")  # .ci/run runs the first one, and make demo whole
-STEP = "--num_snippets=32 --hidden_dim=16 --num_clusters=4 --batch_size=4 --num_steps=2"
+STEP = "--num_snippets=32 --hidden_dim=16 --num_clusters=4 --batch_size=2 --num_steps=2"
+SMALL = SyntheticSpec(num_train=6, num_test=2)  # of all synthetic data, so that programs are compiled once
 # Flags that come last win. The commands that are not named here take no time.
 SHORT = {
-    "synthesize": "--num_train=6 --num_test=2",
+    "synthesize": f"--num_train={SMALL.num_train} --num_test={SMALL.num_test}",
     "train": f"{STEP} --eval_every=2 --num_workers=0",
     "ablations": f"{STEP} --eval_every=2 --num_seeds=1",
 }
@@ -91,14 +94,11 @@ def folder(tmp_path):
 
 
 def write_own_videos(folder) -> None:
-    """Videos of one second and a table of their labels, in place of a user's own."""
+    """Videos of one snippet and a table of their labels, in place of a user's own."""
     (folder / "videos").mkdir()
-    rows = ["video,label,start,end", "test.mp4,run,0.1,0.6"]
-    write_video(folder / "new.mp4", 25, rate=25)
-    write_video(folder / "videos" / "test.mp4", 25, rate=25)
-    for number in range(4):
-        write_video(folder / "videos" / f"{number}.mp4", 25, rate=25)
-        rows.append(f"{number}.mp4,{'run' if number % 2 else 'jump'},,")
+    rows = ["video,label,start,end", "0.mp4,jump,,", "1.mp4,run,,", "test.mp4,run,0.1,0.6"]
+    for name in ("new", "videos/0", "videos/1", "videos/test"):
+        write_video(folder / f"{name}.mp4", 20, rate=25)
     (folder / "labels.csv").write_text("\n".join(rows))
 
 
@@ -113,7 +113,9 @@ def test_programs_of_the_checkout_run_the_commands_of_the_library(module, monkey
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else [])
+        pytest.param(
+            page, marks=[pytest.mark.slow] * (page in SLOW) + [pytest.mark.optimised] * (page in OPTIMISED)
+        )
         for page, lines in LINES.items()
         if lines
     ],
@@ -121,6 +123,7 @@ def test_programs_of_the_checkout_run_the_commands_of_the_library(module, monkey
 @pytest.mark.timeout(600)
 def test_commands_run_in_order(page, folder, environment, free_port, monkeypatch):
     monkeypatch.chdir(ROOT)  # where the commands' flagfiles are
+    monkeypatch.setattr(run, "make_synthetic_dataset", lambda: make_synthetic_dataset(0, SMALL))
     if any("--labels=labels.csv" in line for line in LINES[page]):
         write_own_videos(folder)
     if any("--input=wtalc" in line for line in LINES[page]):
@@ -228,11 +231,11 @@ def test_the_example_of_the_solver_runs():
 
 @pytest.mark.slow
 def test_the_examples_of_training_and_localising_run(folder, capsys):
-    write_dataset(make_synthetic_dataset(0, SyntheticSpec(num_train=6, num_test=2)), folder / "D")
+    write_dataset(make_synthetic_dataset(0, SMALL), folder / "D")
     (training,) = [example for example in _examples() if "Run.begin" in example]
     (localizing,) = [example for example in _examples() if "localizer.localize(" in example]
     training = training.replace('"L"', f'"{folder}/L"').replace('"D"', f'"{folder}/D"')
-    small = "num_snippets=32, hidden_dim=16, num_clusters=4, batch_size=4"
+    small = "num_snippets=32, hidden_dim=16, num_clusters=4, batch_size=2"
     for long, short in (("num_snippets=128", small), ("num_steps=400)", "num_steps=2)"), ("=100)", "=2)")):
         assert training.count(long) == 1
         training = training.replace(long, short)
