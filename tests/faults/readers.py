@@ -25,11 +25,13 @@ from case_jax.data.files import MAX_SECONDS
 from case_jax.data.info import DatasetInfo, Reading, as_fields, read_info
 from case_jax.data.names import read_names
 from case_jax.data.numpy_pickles import read_pickled_arrays
+from case_jax.data.object_arrays import StoredArray, as_list, read_items
 from case_jax.data.sources import Source, read_source
 from case_jax.data.torch_files import read_state_dict
 from case_jax.errors import InputError
 from case_jax.localization.detections import read_predictions
 from tests.helpers.files import legacy_torch_file, npy, npz, torch_file
+from tests.helpers.wtalc import COLUMNS, FEATURES, object_npy
 
 __all__ = ["EDITS", "READERS", "Outcome", "Reader", "damage", "random_edits", "read"]
 
@@ -156,6 +158,32 @@ def _check_pickled_arrays(arrays: dict) -> None:
     _check_state_dict({"/".join(names): array for names, array in arrays.items()})
 
 
+def _read_objects(path: Path) -> list:
+    """The elements of a file, with arrays that are read. A damaged list may contain itself."""
+
+    def read(value: Any, depth: int = 0) -> Any:
+        if isinstance(value, StoredArray) and value.dtype != object:
+            return value.read()
+        if isinstance(value, StoredArray | list | tuple):
+            try:
+                return [read(item, depth + 1) for item in as_list(value)] if depth < 5 else None
+            except InputError:
+                raise
+            except ValueError:
+                return None
+        return value
+
+    return read(read_items(path))
+
+
+def _check_objects(values: Any) -> None:
+    if isinstance(values, list):
+        for value in values:
+            _check_objects(value)
+    else:
+        assert values is None or isinstance(values, np.ndarray | str | bytes | int | float)
+
+
 _UTF8 = "Rübe\r\nvideo_test_0000001\n\nc 1\n".encode()
 READERS = {
     "npy": Reader(
@@ -225,6 +253,16 @@ READERS = {
         read_pickled_arrays,
         _check_pickled_arrays,
         (pickle.dumps({"a": {"kernel": _FEATURES, "bias": _FEATURES[0]}, "b": _FEATURES.T}, 4),),
+    ),
+    "object_arrays": Reader(
+        "labels.npy",
+        _read_objects,
+        _check_objects,
+        tuple(
+            object_npy(array, protocol)
+            for array in (FEATURES, COLUMNS["segments"], COLUMNS["labels"])
+            for protocol in ("python 2", 2, 4)
+        ),
     ),
 }
 

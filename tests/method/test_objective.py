@@ -254,3 +254,22 @@ def test_from_its_step_on_the_attention_also_learns_from_the_clusters(rule):
     assert after["loss_attention"] != paper["loss_attention"]
     for name in ("loss_video", "loss_clustering", "loss_cluster_classification"):
         np.testing.assert_allclose(after[name], paper[name], rtol=1e-6)
+
+
+def test_all_of_a_video_without_any_action_is_background():
+    """Even where attention and clusters take every snippet for foreground."""
+    changes = {"attention_labels": "mixed", "agreement_from": 0.0, "action_free": "learn"}
+    state = small_state(sigma=10.0, **changes).replace(cluster_labels=jnp.full((4, 2), jnp.array([0.9, 0.1])))
+    for stream in state.params:
+        state.params[stream]["attention_head"]["bias"] += 20
+    batch = small_batch()
+    metrics = {}
+    for free in (1, slice(0, 3)):
+        batch["labels"][free] = 0
+        _, (metrics[str(free)], _) = _joint_loss(
+            state.params, batch, state.cluster_labels, 0, network=state.network, config=state.config
+        )
+    one, every = metrics.values()
+    np.testing.assert_allclose(one["foreground_snippets"], 2 / 3, rtol=1e-6)
+    assert every["foreground_snippets"] == 0
+    assert all(np.isfinite(value) for value in (*one.values(), *every.values()))
