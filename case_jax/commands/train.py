@@ -31,6 +31,7 @@ from case_jax.runs.outcome import Outcome, evaluate_run
 from case_jax.runs.run import Run, check_batch
 from case_jax.runs.settings import RunSettings
 from case_jax.runs.train import describe, train
+from case_jax.runs.training_features import check_features
 from case_jax.runs.workdir import Workdir
 from case_jax.training.loop import NonFiniteLossError
 
@@ -94,8 +95,10 @@ def _runs(given: flags.FlagValues, config: CaseConfig, narrator: ConsoleNarrator
     base, runs = Workdir(given.workdir), []
     workdirs = [base if given.num_seeds == 1 else base.of_seed(seed) for seed in inputs.seeds(given)]
     if given.mode == "evaluate":
-        for workdir in workdirs:  # before the data set is read
-            workdir.settings()
+        trained = [workdir.settings().config for workdir in workdirs]  # before the data set is read
+        config = dataclasses.replace(config, feature_dtype=trained[0].feature_dtype)
+        if config.action_free != "leave_out":
+            config = dataclasses.replace(config, action_free=trained[0].action_free)
     dataset = inputs.load(given, config, narrator)
     if given.mode == "train":
         check_batch(config, dataset)
@@ -109,6 +112,7 @@ def _runs(given: flags.FlagValues, config: CaseConfig, narrator: ConsoleNarrator
 
 def _train(runs: Sequence[Run], where: Hardware, narrator: ConsoleNarrator) -> None:
     def begin() -> None:
+        check_features(runs)
         for run in runs:
             run.workdir.begin(run.settings)
 

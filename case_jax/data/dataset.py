@@ -1,7 +1,7 @@
 """A data set as the rest of the code sees it, whether it was read or made."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ __all__ = [
     "as_entries",
     "hold_out",
     "in_action",
+    "only_labels",
     "without_action_free",
 ]
 
@@ -47,6 +48,16 @@ def in_action(annotations: Sequence[Annotation], seconds: np.ndarray) -> np.ndar
     for annotation in annotations:
         on |= (annotation.start <= seconds) & (seconds < annotation.end)
     return on
+
+
+def only_labels(videos: Iterable[Sequence[Annotation]]) -> str | None:
+    """The labels that all of some videos have alike, joined by "and"; None if videos differ.
+
+    A video label teaches by the videos that lack it. Where all videos have the same labels, L_V is as low as
+    it can be from the first step on.
+    """
+    labels = {frozenset(a.label for a in annotations) for annotations in videos}
+    return " and ".join(sorted(labels.pop())) if len(labels) == 1 else None
 
 
 class Video(NamedTuple):
@@ -108,17 +119,11 @@ class Split:
 
     @property
     def missing_contrast(self) -> str | None:
-        """What is missing for labels to teach anything, in words; None if nothing is.
-
-        A video label teaches by the videos that lack it. Where all videos have the same labels, L_V is as
-        low as it can be from the first step on.
-        """
-        labels = {frozenset(a.label for a in video.annotations) for video in self.videos}
-        if len(labels) != 1:
+        """What is missing for labels to teach anything, in words; None if nothing is."""
+        if (labels := only_labels([video.annotations for video in self.videos])) is None:
             return None
-        named = " and ".join(sorted(next(iter(labels))))
         return (
-            f"all {len(self.videos):,} training videos are labelled {named}, so that their labels teach "
+            f"all {len(self.videos):,} training videos are labelled {labels}, so that their labels teach "
             "nothing; expected videos without any action (with empty annotations), or with other labels"
         )
 
@@ -188,7 +193,8 @@ def without_action_free(dataset: Dataset) -> Dataset:
         if not split.num_action_free:
             return split
         videos = tuple(video for video in split.videos if not video.action_free)
-        left_out = {**split.left_out, NO_ANNOTATIONS: split.num_action_free}
+        before = split.left_out.get(NO_ANNOTATIONS, 0)
+        left_out = {**split.left_out, NO_ANNOTATIONS: before + split.num_action_free}
         return dataclasses.replace(split, videos=videos, packed=None, left_out=left_out)
 
     return dataclasses.replace(dataset, train=take(dataset.train), test=take(dataset.test))

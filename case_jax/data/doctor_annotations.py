@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from case_jax.data.annotations import AnnotatedVideo
-from case_jax.data.dataset import Annotation
+from case_jax.data.dataset import Annotation, only_labels
 from case_jax.data.doctor_findings import SPLITS, Counter, Finding
 from case_jax.data.doctor_units import find_other_units, seconds_of_features
 from case_jax.data.doctor_videos import UsedVideo
@@ -35,11 +35,8 @@ def examine_annotations(
         "splits whose videos all have the same labels",
         "the labels teach nothing: add videos without any action, or with other labels",
     )
-    training = {
-        frozenset(a.label for a in video.entry.annotations) for video in used if video.split == "train"
-    }
-    if len(training) == 1:
-        no_contrast.add("train", " and ".join(sorted(next(iter(training)))))
+    if labels := only_labels(video.entry.annotations for video in used if video.split == "train"):
+        no_contrast.add("train", labels)
     classes = set(info.classes)
     present: dict[str, set[str]] = {split: set() for split in SPLITS}
     for video in used:

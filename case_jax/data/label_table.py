@@ -163,8 +163,8 @@ def split_videos(path: str | os.PathLike, videos: Mapping[str, LabelledVideo]) -
     """Divides the videos of a table into those that train and those that test.
 
     Where the table has the column ``subset``, it decides. Otherwise videos with times test and the others
-    train, but for every fifth video without any action, which tests, too. Where no video has times, every
-    fifth one tests. Fifth ones are counted in the order of the names.
+    train. Where no video has times, every fifth one tests. Of the videos without any action every fifth one
+    tests in any case. Fifth ones are counted in the order of the names.
 
     Args:
         path: the table, for messages.
@@ -230,6 +230,9 @@ def _tests(path: Path, videos: Mapping[str, LabelledVideo]) -> Callable[[str], b
             )
         return lambda name: videos[name].subset == "test"
     timed = {name for name, video in videos.items() if video.annotations}
-    dealt = [name for name, video in videos.items() if video.action_free] if timed else videos
-    tests = timed.union(sorted(dealt)[_TEST_EVERY - 1 :: _TEST_EVERY])
+    free = sorted(name for name, video in videos.items() if video.action_free)
+    others = sorted(videos.keys() - set(free))
+    tests = timed.union(free[_TEST_EVERY - 1 :: _TEST_EVERY])
+    if not timed:
+        tests.update(others[_TEST_EVERY - 1 :: _TEST_EVERY])
     return lambda name: name in tests

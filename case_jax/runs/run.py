@@ -16,6 +16,7 @@ from case_jax.runs.narrator import Narrator
 from case_jax.runs.outcome import Outcome, evaluate_run
 from case_jax.runs.settings import EVAL_EVERY, SYNTHETIC, TIOU, RunSettings
 from case_jax.runs.train import train
+from case_jax.runs.training_features import check_features
 from case_jax.runs.workdir import Workdir
 from case_jax.training.loop import NonFiniteLossError
 
@@ -125,6 +126,7 @@ class Run:
         )
         check_batch(config, dataset)
         run = cls(settings, Workdir(folder), dataset)
+        check_features([run])
         run.workdir.begin(settings)
         return run
 

@@ -104,6 +104,9 @@ class RunSettings(NamedTuple):
         if not other.config.depends_on_length:
             may_differ.add("method.num_steps")
         old, new = _flatten(self.as_json()), _flatten(other.as_json())
+        kinds = {old["method.action_free"], new["method.action_free"]}
+        if kinds == {"auto", "leave_out"}:  # neither has a background class
+            may_differ.add("method.action_free")
         if self.extraction is None or other.extraction is None:  # one of them may only not be known
             may_differ |= {name for name in {**new, **old} if name.startswith("extraction.")}
         for name in {**new, **old}:  # each may have facts that the other leaves out

@@ -20,7 +20,7 @@ from case_jax.errors import InputError
 if TYPE_CHECKING:
     from case_jax.runs.run import Run
 
-__all__ = ["TrainingFeatures", "note_features", "training_features_path"]
+__all__ = ["TrainingFeatures", "check_features", "note_features", "training_features_path"]
 
 # Of videos on disk, so many are marked: files have to be opened for it, and some be read whole.
 _MARKED_ON_DISK = 2_000
@@ -120,6 +120,22 @@ def _as_mark(value: Any) -> tuple[int, str | None]:
     raise ValueError
 
 
+def check_features(runs: Sequence[Run]) -> None:
+    """Rejects runs that would go on over other features, before anything is written.
+
+    Args:
+        runs: runs on the same data set, about to begin.
+
+    Raises:
+        InputError: if one of them has trained on other features, or a file cannot be read.
+    """
+    trained = [run for run in runs if run.workdir.metrics() or run.workdir.interrupted.exists()]
+    if any(training_features_path(run.workdir.path).exists() for run in trained):
+        features = _features_of(runs)
+        for run in trained:
+            _refuse_others(run, features)
+
+
 def note_features(runs: Sequence[Run], *, going_on: bool) -> None:
     """Notes in the workdirs which features are trained on; refuses to go on over others than before.
 
@@ -130,14 +146,23 @@ def note_features(runs: Sequence[Run], *, going_on: bool) -> None:
     Raises:
         InputError: if one of them has trained on other features, or a file cannot be read or written.
     """
-    features = TrainingFeatures.of(runs[0].dataset.train.videos, runs[0].settings.config.feature_dtype)
-    noted = [TrainingFeatures.read(run.workdir.path) if going_on else None for run in runs]
-    for run, before in zip(runs, noted):
-        if before is not None and (difference := before.difference(features)):
-            raise InputError(
-                f"{run.workdir.path}: was trained on {difference}; expected the same features, or an empty "
-                "--workdir"
-            )
-    for run, before in zip(runs, noted):
-        if before is None:
+    features = _features_of(runs)
+    noted = [going_on and _refuse_others(run, features) for run in runs]
+    for run, known in zip(runs, noted):
+        if not known:
             features.write(run.workdir.path)
+
+
+def _features_of(runs: Sequence[Run]) -> TrainingFeatures:
+    return TrainingFeatures.of(runs[0].dataset.train.videos, runs[0].settings.config.feature_dtype)
+
+
+def _refuse_others(run: Run, features: TrainingFeatures) -> bool:
+    """Whether the workdir knows its features; an `InputError` if they are others."""
+    before = TrainingFeatures.read(run.workdir.path)
+    if before is not None and (difference := before.difference(features)):
+        raise InputError(
+            f"{run.workdir.path}: was trained on {difference}; expected the same features, or an empty "
+            "--workdir"
+        )
+    return before is not None

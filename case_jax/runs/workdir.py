@@ -101,8 +101,9 @@ class Workdir:
             )
         if self.config.exists() and (difference := self.settings().difference(settings)) is not None:
             name, old, new = difference
+            way_out = "--action_free=leave_out" if name == "action_free" else "the same settings"
             raise InputError(
-                f"{self.path}: holds a run with {name} = {old}, not {new}; expected the same settings, or an "
+                f"{self.path}: holds a run with {name} = {old}, not {new}; expected {way_out}, or an "
                 "empty --workdir"
             )
         write_text_atomically(self.config, json.dumps(settings.as_json(), indent=1) + "\n")

@@ -123,6 +123,12 @@ def test_a_row_without_a_label_is_a_video_without_any_action(tmp_path):
     assert not splits.train["b"].action_free
 
 
+def test_labelled_videos_and_videos_without_any_action_are_dealt_apart(tmp_path):
+    rows = "".join(f"{name},x\n" for name in "bcdef") + "".join(f"{name},\n" for name in "aghij")
+    splits = splits_of(tmp_path, f"video,label\n{rows}")
+    assert list(splits.test) == ["f", "j"]
+
+
 def test_the_column_subset_decides(tmp_path):
     splits = splits_of(tmp_path, "video,label,start,end,subset\na,x,1,2,train\nb,x,1,2,test\n")
     assert (list(splits.train), list(splits.test), splits.timed) == (["a"], ["b"], True)

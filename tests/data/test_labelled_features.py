@@ -20,12 +20,36 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("place", ["features/rgb", "features/{split}/rgb", "rgb"])
-def test_labels_are_all_that_training_needs(folder, place):
+def write_features(folder, place):
+    """Of training videos a, b and still, and of test video t."""
     for length, name in enumerate(("a", "b", "still", "t"), start=3):
         path = folder / place.format(split="test" if name == "t" else "train")
         path.mkdir(parents=True, exist_ok=True)
         np.save(path / f"{name}.npy", np.ones((length, 2), np.float32))
+
+
+@pytest.mark.parametrize(
+    "place, files",
+    [
+        ("features/{split}/rgb", {}),
+        ("features/rgb", {"train": "a\nb\nstill\n", "test": "t\n"}),
+        ("features/rgb", {"test": "v_t\n"}),
+    ],
+)
+def test_folders_and_files_tell_the_splits(folder, place, files):
+    """Where the table has neither times nor a column for it."""
+    write_features(folder, place)
+    for split, text in files.items():
+        (folder / f"split_{split}.txt").write_text(text)
+    (folder / "labels.csv").write_text("video,label\na,run\nb,jump\nstill,\nt,run\n")
+    data = load_dataset(folder)
+    assert [video.name for video in data.train.videos] == ["a", "b", "still"]
+    assert [video.name for video in data.test.videos] == ["t"]
+
+
+@pytest.mark.parametrize("place", ["features/rgb", "features/{split}/rgb", "rgb"])
+def test_labels_are_all_that_training_needs(folder, place):
+    write_features(folder, place)
     assert not is_thumos_layout(folder)
     data = load_dataset(folder)
     assert data.info.classes == ("jump", "run")

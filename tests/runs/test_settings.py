@@ -40,6 +40,14 @@ def test_where_videos_without_any_action_train_the_model_has_a_background_class(
     assert kind(without_action_free(train_free), action_free="leave_out") == "leave_out"
 
 
+def test_a_run_without_a_background_class_goes_on_without_videos_without_any_action():
+    def of_kind(kind):
+        return SETTINGS._replace(config=dataclasses.replace(CONFIG, action_free=kind))
+
+    assert of_kind("auto").difference(of_kind("leave_out")) is None
+    assert of_kind("auto").difference(of_kind("learn")) == ("action_free", '"auto"', '"learn"')
+
+
 def test_settings_survive_json():
     told = SETTINGS._replace(info=dataclasses.replace(SETTINGS.info, crops="mean", dtype="bfloat16"))
     for settings in (SETTINGS, told):
