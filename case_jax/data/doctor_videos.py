@@ -13,6 +13,7 @@ from case_jax.data.names import find_name, spellings
 from case_jax.data.similar import did_you_mean, fold_name
 from case_jax.data.sources import Source
 from case_jax.data.thumos import FoundThumos, find_thumos, is_thumos_layout
+from case_jax.errors import InputError
 
 __all__ = ["Subject", "UsedVideo", "examine_videos", "find_subject"]
 
@@ -82,7 +83,12 @@ def _find_thumos(data_dir: Path) -> Subject:
                 other_subset.add(split, f"{name} of {entry.subset!r}")
 
     def sources(split: str, name: str) -> dict[str, Source] | None:
-        of_video = found.paths.sources(split, name, found.info.streams, found.info.reading)
+        streams, reading = found.info.streams, found.info.reading
+        try:
+            of_video = found.paths.sources(split, name, streams, reading)
+        except InputError:  # opening the streams by name is refused, too, and counted there
+            path = found.paths.together(split, name)
+            of_video = {stream: Source(path, stream, reading=reading) for stream in streams}
         return of_video if all(os.path.isfile(source.path) for source in of_video.values()) else None
 
     file_findings, spare = _examine_thumos_files(found)

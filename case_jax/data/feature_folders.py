@@ -6,6 +6,8 @@ Features are one of
     features/<stream>.h5                   one data set per video, in one file per stream
     features/<video>.npz                   one array per stream, in one file per video
     features/<video>.npy                   the streams side by side in one array, in one file per video
+    features/<part>/<video>.npz            one file per video in parts; without an array per stream, only in
+                                           parts that are named as a split, such as "train"
     features.h5                            the same, one data set per video; or a group per video that holds a
                                            data set per stream; or a group per stream, a data set per video
 where the folder "features" may be left out. The endings stand for those of any format (.npy), of any format
@@ -14,9 +16,9 @@ files are passed over.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from case_jax.data.formats import CONTAINER_FORMATS, describe_formats, find_container, list_arrays, list_keys
 from case_jax.data.info import AS_STORED, Reading
@@ -29,6 +31,11 @@ from case_jax.errors import InputError
 __all__ = ["FoundFeatures", "find_sources"]
 
 _CONTAINER_ENDINGS = tuple(ending for form in CONTAINER_FORMATS for ending in form.endings)
+
+# Other folders of files without an array per stream may be those of one stream under another name.
+_PARTS = ("train", "training", "val", "validation", "test", "testing")
+
+_T = TypeVar("_T")
 
 _Videos = dict[str, dict[str, Source]]  # video -> stream -> where it is
 
@@ -91,15 +98,15 @@ def find_sources(
     if not os.path.isdir(data_dir):
         raise InputError(f"{data_dir}: no such folder; expected features of videos in it")
     root = data_dir / "features" if (data_dir / "features").is_dir() else data_dir
-    found = _merge(_find_parts(_Search(data_dir, root, streams, reading, complete, widths)))
-    if not found.sources:
+    videos, repeated = _merge(_find_parts(_Search(data_dir, root, streams, reading, complete, widths)))
+    if not videos:
         names = " and ".join(f"{stream}/<video>.npy" for stream in streams)
         raise InputError(f"{root}: holds no features; expected {names}, <video>{describe_formats()} files")
-    for video, of_video in found.sources.items():
+    for video, of_video in videos.items():
         if not _is_utf8(video):  # no file of detections could name it
             path = next(iter(of_video.values()))
             raise InputError(f"{path}: the name is not UTF-8 text; expected one that can be written")
-    return found
+    return FoundFeatures(videos, tuple(repeated))
 
 
 def _find_parts(search: _Search) -> list[_Part]:
@@ -110,30 +117,25 @@ def _find_parts(search: _Search) -> list[_Part]:
     return _find_together(search)
 
 
-def _merge(parts: Sequence[_Part]) -> FoundFeatures:
-    sources: _Videos = {}
+def _merge(parts: Iterable[tuple[Mapping[str, _T], Sequence[str]]]) -> tuple[dict[str, _T], list[str]]:
+    """Joins parts, each with the names that are there more than once in it; so does the result."""
+    merged: dict[str, _T] = {}
     repeated: list[str] = []
-    for part in parts:
-        repeated += part.repeated
-        for video, of_video in part.videos.items():
-            if find_name(video, sources) is not None:
+    for videos, twice in parts:
+        repeated += twice
+        for video, place in videos.items():
+            if find_name(video, merged) is not None:
                 repeated.append(video)
             else:
-                sources[video] = of_video
-    return FoundFeatures(sources, tuple(repeated))
+                merged[video] = place
+    return merged, repeated
 
 
 def _find_stream_folders(search: _Search) -> list[_Part]:
     """One folder per stream, in ``root`` or in each of the parts in it."""
-    root, streams = search.root, search.streams
-    try:
-        names = sorted(os.listdir(root))
-    except OSError as error:
-        raise InputError(f"{root}: cannot be read ({error.strerror}); expected features in it") from None
-    inside = [root / name for name in names if os.path.isdir(root / name) and name not in streams]
-    inside = [folder for folder in inside if not is_hidden(folder.name)]
+    streams = search.streams
     found = []
-    for folder in (root, *inside):
+    for folder in (search.root, *_folders_inside(search)):
         if not search.enough([os.path.isdir(folder / stream) for stream in streams]):
             continue
         repeated: list[str] = []
@@ -147,6 +149,17 @@ def _find_stream_folders(search: _Search) -> list[_Part]:
 
         found.append(_Part(_join_streams(per_stream, missing, search.complete), repeated))
     return found
+
+
+def _folders_inside(search: _Search) -> list[Path]:
+    """The folders in ``root`` that may be parts."""
+    root = search.root
+    try:
+        names = sorted(os.listdir(root))
+    except OSError as error:
+        raise InputError(f"{root}: cannot be read ({error.strerror}); expected features in it") from None
+    inside = [name for name in names if name not in search.streams and not is_hidden(name)]
+    return [root / name for name in inside if os.path.isdir(root / name)]
 
 
 def _find_stream_containers(search: _Search) -> list[_Part]:
@@ -171,10 +184,7 @@ def _find_together(search: _Search) -> list[_Part]:
     """The streams together, in one file per video or one of all videos."""
     path = find_container(search.data_dir, "features") or find_container(search.root, "features")
     if path is None:
-        arrays, repeated = _arrays_in(search.root, search.reading)
-        others = {LABELS, *(stream + ending for stream in search.streams for ending in _CONTAINER_ENDINGS)}
-        arrays = {video: source for video, source in arrays.items() if source.path.name not in others}
-        return [_Part(divide_files(arrays, search.streams, search.widths), repeated)] if arrays else []
+        return _find_files(search)
     per_stream = videos_by_stream(path, search.reading, search.streams)
     if not per_stream:
         return [_Part(divide_container(path, search.reading, search.streams, search.widths), [])]
@@ -184,6 +194,38 @@ def _find_together(search: _Search) -> list[_Part]:
         return Source(path, f"{stream}/{other.key.partition('/')[2]}")
 
     return [_Part(_join_streams(per_stream, missing, search.complete), [])]
+
+
+def _find_files(search: _Search) -> list[_Part]:
+    """One file per video in ``root``; only if none there fits, also in the parts in it."""
+    others = {LABELS, *(stream + ending for stream in search.streams for ending in _CONTAINER_ENDINGS)}
+    refused = None
+    inside = sorted(_folders_inside(search), key=lambda folder: not _is_for_videos(search, folder))
+    for folders in dict.fromkeys([(search.root,), (search.root, *inside)]):  # once, if there are none inside
+        arrays, repeated = _merge(_arrays_in(folder, search.reading) for folder in folders)
+        arrays = {video: source for video, source in arrays.items() if source.path.name not in others}
+        try:
+            found = divide_files(arrays, search.streams, search.widths) if arrays else {}
+        except InputError as error:
+            if any(_is_for_videos(search, source.path.parent) for source in arrays.values()):
+                refused = refused or error
+            continue
+        found = {video: of for video, of in found.items() if _is_one_video(search, of)}
+        if found:
+            return [_Part(found, [video for video in repeated if find_name(video, found) is not None])]
+    if refused:
+        raise refused
+    return []
+
+
+def _is_one_video(search: _Search, of_video: Mapping[str, Source]) -> bool:
+    """Whether a file is sure to have a video's streams, rather than one stream under another name."""
+    source = next(iter(of_video.values()))
+    return source.key is not None or _is_for_videos(search, source.path.parent)
+
+
+def _is_for_videos(search: _Search, folder: Path) -> bool:
+    return folder == search.root or folder.name in _PARTS
 
 
 def _arrays_in(folder: Path, reading: Reading) -> tuple[dict[str, Source], list[str]]:

@@ -1,7 +1,6 @@
 """Features in HDF5 files: many data sets by name in one file. Needs h5py (extra `hdf5`)."""
 
 import os
-from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from case_jax.data.named_arrays import the_only
 from case_jax.data.names import is_hidden
 from case_jax.errors import InputError
 
-__all__ = ["EXPECTED", "list_keys", "read_data_set", "sample_data_set"]
+__all__ = ["EXPECTED", "list_keys", "read_data_set"]
 
 _FILE = "expected an HDF5 file"
 EXPECTED = "expected a (snippets, channels) data set of numbers"
@@ -64,26 +63,6 @@ def read_data_set(path: str | os.PathLike, key: str | None = None) -> np.ndarray
             raise
         except Exception as error:  # damage makes h5py raise nearly anything
             raise InputError(f"{where}: cannot be read ({one_line(error)}); {EXPECTED}") from None
-
-
-def sample_data_set(path: str | os.PathLike, key: str, places: Callable[[int], Sequence[int]]) -> bytes:
-    """The shape of a data set and the bytes of a few of its rows, without reading the others.
-
-    Args:
-        path: the file.
-        key: the name of the data set or group.
-        places: takes the number of rows, and returns the rows to read, in order.
-
-    Returns:
-        The bytes; none if the data set cannot be read, which is told where it is opened.
-    """
-    where = _name_of(path, key)
-    try:
-        with _open(path) as file:
-            node = _find(file, key, where)
-            return repr(node.shape).encode() + b"".join(node[row].tobytes() for row in places(len(node)))
-    except Exception:  # an `InputError`, or nearly anything that damage makes h5py raise
-        return b""
 
 
 def _name_of(path: str | os.PathLike, key: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from case_jax.data.files import one_line, refuse_pipes, write_atomically
 from case_jax.errors import InputError
 
-__all__ = ["EXPECTED", "map_npy", "write_features"]
+__all__ = ["EXPECTED", "map_npy", "npy_bytes", "write_features"]
 
 EXPECTED = "expected a .npy file with a (snippets, channels) array of numbers"
 
@@ -46,6 +46,13 @@ def map_npy(path: Path) -> np.ndarray:
         raise InputError(f"{path}: cannot be read ({reason}); {EXPECTED}") from None
 
 
+def npy_bytes(array: np.ndarray) -> bytes:
+    """The content of an array's .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
 def write_features(path: str | os.PathLike, features: np.ndarray) -> None:
     """Writes an array as a .npy file, as `case_jax.data.files.write_atomically` does.
 
@@ -56,6 +63,4 @@ def write_features(path: str | os.PathLike, features: np.ndarray) -> None:
     Raises:
         InputError: if the file cannot be written.
     """
-    buffer = io.BytesIO()
-    np.save(buffer, features)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, npy_bytes(features))

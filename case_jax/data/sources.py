@@ -67,6 +67,10 @@ def open_source(source: Source) -> np.ndarray:
         InputError: if the file is missing, unreadable, empty or not numeric, or its array has another shape.
     """
     form = format_of(source.path)
+    if source.key is not None and form.keys is None:
+        raise InputError(
+            f"{source.path}: holds one array without a name; expected one per stream, under the stream's name"
+        )
     array = _as_numbers(source, form.open(source.path, source.key))
     if 0 in array.shape or array.ndim not in (2, 3):
         raise InputError(f"{source}: has shape {array.shape}; {form.expected}")

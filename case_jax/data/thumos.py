@@ -69,6 +69,10 @@ class ThumosPaths(NamedTuple):
         """The folder of one stream's files."""
         return self.features(split) / stream
 
+    def together(self, split: str, video: str) -> Path:
+        """The file of all streams of a video, if it is there."""
+        return find_array(self.features(split), video)
+
     def sources(
         self, split: str, video: str, streams: Sequence[str], reading: Reading = AS_STORED
     ) -> dict[str, Source]:
@@ -79,7 +83,7 @@ class ThumosPaths(NamedTuple):
         """
         paths = {stream: find_array(self.stream(split, stream), video) for stream in streams}
         if not any(map(os.path.exists, paths.values())):
-            together = find_array(self.features(split), video)
+            together = self.together(split, video)
             if os.path.isfile(together):
                 return divide_files({video: Source(together, reading=reading)}, streams)[video]
         return {stream: Source(path, reading=reading) for stream, path in paths.items()}

@@ -16,7 +16,6 @@ the labels of segments win, unless told otherwise.
 """
 
 import collections
-import io
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -27,6 +26,8 @@ import numpy as np
 from case_jax.data.dataset import Annotation, as_entries
 from case_jax.data.files import one_line, write_atomically
 from case_jax.data.info import DatasetInfo
+from case_jax.data.names import is_hidden
+from case_jax.data.npy import npy_bytes
 from case_jax.data.object_arrays import StoredArray, read_items
 from case_jax.data.thumos import ThumosPaths, write_facts
 from case_jax.data.wtalc_files import WtalcRows, read_classes, read_splits, read_video_names
@@ -128,7 +129,7 @@ def find_wtalc(
     def find(known: str | os.PathLike | None, end: str, flag: str) -> Path:
         if known is not None:
             return Path(known)
-        found = [path for path in sorted(Path(folder).glob(f"*{end}")) if not path.name.startswith(".")]
+        found = [path for path in sorted(Path(folder).glob(f"*{end}")) if not is_hidden(path.name)]
         if len(found) != 1:
             named = f" ({', '.join(path.name for path in found)})" if found else ""
             raise InputError(f"{folder}: has {len(found)} <name>{end}{named}; expected one, or {flag}")
@@ -344,9 +345,7 @@ def _rgb_channels(where: str, array: np.ndarray, width: int, rgb_channels: int |
 
 
 def _write_if_other(path: Path, array: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    content = buffer.getvalue()
+    content = npy_bytes(array)
     try:
         there = path.stat().st_size == len(content) and path.read_bytes() == content
     except OSError:

@@ -28,6 +28,23 @@ def write_parts(made):
     made.write_features(parts=("training", "validation"))
 
 
+def write_npz_in_parts(made):
+    """With any names, since the streams' names tell what the files are."""
+    for part, video in zip("xyx", made.lengths):
+        (made.path / "features" / part).mkdir(parents=True, exist_ok=True)
+        arrays = {stream: made.array(video, stream) for stream in STREAMS}
+        np.savez(made.path / "features" / part / f"{video}.npz", **arrays)
+
+
+def write_side_by_side_in_parts(made):
+    """Beside a table."""
+    for part, video in zip(("train", "test", "train"), made.lengths):
+        (made.path / "features" / part).mkdir(parents=True, exist_ok=True)
+        np.save(made.path / "features" / part / f"{video}.npy", together(made, video))
+    (made.path / "features" / "labels.csv").write_text("video,label\n")
+    (made.path / "features" / "train" / "labels.csv").write_text("video,label\n")
+
+
 def write_csv(made):
     """In the folder itself, not in "features"."""
     for stream in STREAMS:
@@ -119,6 +136,8 @@ FORMS = [
     write_hdf5_per_video,
     write_hdf5_groups_of_videos,
     write_hdf5_groups_of_streams,
+    write_npz_in_parts,
+    write_side_by_side_in_parts,
     write_several_formats,
 ]
 
@@ -244,6 +263,32 @@ def test_a_damaged_file_leaves_the_others_in_their_form(tmp_path):
     (tmp_path / "b.npz").unlink()
     (tmp_path / "c.npz").unlink()
     assert "not a whole" in refusal(find_sources, tmp_path, STREAMS)
+
+
+EIGHT = np.arange(32, dtype=np.float32).reshape(8, 4)
+PER_STREAM = npz(rgb=EIGHT[:, :2], flow=EIGHT[:, 2:])
+
+
+@pytest.mark.parametrize("streams", [("rgb",), STREAMS])
+@pytest.mark.parametrize("width", [3, 4])
+def test_folders_of_streams_of_other_names_are_not_taken_for_parts(streams, width, tmp_path):
+    for folder in ("rgb_i3d", "flow_i3d"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.npy").write_bytes(npy(EIGHT[:, :width]))
+    assert_refused(lambda folder: find_sources(folder, streams), tmp_path, "no features", "rgb/<video>.npy")
+
+
+def test_folders_beside_files_are_parts_only_if_no_file_fits(tmp_path):
+    (tmp_path / "train").mkdir()
+    for name in ("x.npz", "train/y.npz", "train/x.npz"):
+        (tmp_path / name).write_bytes(PER_STREAM)
+    assert find_sources(tmp_path, STREAMS).sources.keys() == {"x"}
+    (tmp_path / "x.npz").unlink()
+    (tmp_path / "durations.csv").write_text("video,seconds\nx,3\n")
+    assert find_sources(tmp_path, STREAMS).sources.keys() == {"durations", "x", "y"}
+    for name in "xy":
+        (tmp_path / "train" / f"{name}.npz").unlink()
+    assert_parts(refusal(find_sources, tmp_path, STREAMS), tmp_path / "durations.csv", "cannot be read")
 
 
 def test_arrays_of_other_names_are_told(tmp_path):
