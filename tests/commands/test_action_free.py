@@ -64,6 +64,7 @@ def test_localising_may_find_nothing_in_a_video(trained, folder, tmp_path):
     assert [len(found[name]) for name in found] == [len(predicted[name]) for name in predicted]
 
 
+@pytest.mark.slow
 def test_labels_that_teach_nothing_are_told_before_training(folder, tmp_path):
     stdout = succeed_here(
         "train", f"--data_dir={folder}", f"--workdir={tmp_path / 'W'}", *SMALL, "--num_steps=1",

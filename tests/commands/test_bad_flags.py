@@ -184,7 +184,7 @@ BAD = {
         (["--data_dir={}/published"], "{}/published", "0 .json files", "annotations"),
         (["--data_dir=" + LONG_NAME], LONG_NAME, "no such folder", "gt.json"),
         (["--workdir=" + LONG_NAME], f"{LONG_NAME}/metrics.jsonl", "File name too long", "evaluation"),
-        (["--workdir={}/gt.json"], "{}/gt.json/metrics.jsonl", "Not a directory", "evaluation"),
+        (["--workdir={}/gt.json"], "--workdir", "{}/gt.json is a file", "folder"),
         (["--workdir={}/runs/text", "--mode=evaluate"], "{}/runs/text/config.json", "'x'", "training"),
     ],
     "evaluate": [
@@ -215,12 +215,7 @@ BAD = {
             "cannot be written (Is a directory)",
             None,
         ),
-        (
-            ["--output={}/gt.json/new.json"],
-            "{}/gt.json/new.json.partial",
-            "cannot be written (File exists)",
-            None,
-        ),
+        (["--output={}/gt.json/new.json"], "{}/gt.json", "cannot be written (Not a directory)", None),
     ],
     "report": [
         (["--workdir={}/gone"], "{}/gone/config.json", "no such file", "JSON"),
@@ -247,18 +242,13 @@ BAD = {
         (["--torch={}/published/cut.pkl"], "{}/published/cut.pkl", "not a file of PyTorch", "torch.save"),
         (["--torch={}/published/missing.pkl"], "{}/published/missing.pkl", "att_module_flow", "names"),
         (["--cluster_labels={}/published/one.npy"], "{}/published/one.npy", "(1, 2)", "(2, 2)"),
-        (["--output={}/gt.json"], "{}/gt.json", "Not a directory", "new folder"),
+        (["--output={}/gt.json"], "--output", "{}/gt.json is a file", "folder"),
         (["--output={}/runs"], "{}/runs", "not empty", "new folder"),
         (["--checkpoint=x"], "--output", "--checkpoint", "one of the two"),
         (["--data_dir="], "{}/published/best_model.pkl", "2 classes", "20 of THUMOS14"),
     ],
     "synthesize": [
-        (
-            ["--output={}/gt.json"],
-            "{}/gt.json/features/train/rgb/synthetic_train_0000.npy",
-            "cannot be written (Not a directory)",
-            None,
-        ),
+        (["--output={}/gt.json"], "--output", "{}/gt.json is a file", "folder"),
     ],
     "extract": [
         (["--videos={}/gone"], "{}/gone", "no such file", "video"),
