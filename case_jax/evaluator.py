@@ -7,7 +7,6 @@ as training does, and localises in worker processes.
 import concurrent.futures
 import itertools
 import multiprocessing
-import signal
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -24,6 +23,7 @@ from case_jax.localization.detect import localize_videos
 from case_jax.localization.detections import Detections, to_activitynet
 from case_jax.method.sampled_videos import sample_videos, score_sampled
 from case_jax.method.scores import Foreground, VideoScores
+from case_jax.terminals import ignore_terminal
 from case_jax.training.state import TrainState
 
 __all__ = [
@@ -196,7 +196,7 @@ class Evaluator:
         self._pool = None
         if num_workers:
             self._pool = concurrent.futures.ProcessPoolExecutor(
-                num_workers, multiprocessing.get_context("spawn"), initializer=_ignore_interrupts
+                num_workers, multiprocessing.get_context("spawn"), initializer=ignore_terminal
             )
 
     def __enter__(self) -> "Evaluator":
@@ -297,10 +297,3 @@ class Evaluator:
         """
         found = detected_segments(detections, self._info.classes)
         return detection_map(self._truth, found, tiou_thresholds)
-
-
-def _ignore_interrupts() -> None:
-    """Makes a worker ignore what a terminal sends to the whole process group; the main process answers it."""
-    for name in ("SIGINT", "SIGHUP"):
-        if hasattr(signal, name):  # Windows has no SIGHUP
-            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -7,6 +7,8 @@ absl's `FlagValues` that it is given, and `main` runs with the values that were 
 import importlib
 import sys
 
+from case_jax.commands import jax_variables as jax_variables  # first of all, before anything imports jax
+
 __all__ = ["COMMANDS", "main"]
 
 # command -> module of experiments/ that runs it in a checkout

@@ -66,6 +66,7 @@ def run(command: Command, argv: Sequence[str] | None = None) -> None:
         if not ("coordinator" in given and given.coordinator):  # the processes have to meet first
             jax_variables.start_devices()
         command.main(given)
+        _flush()
     except InputError as error:
         _fail(surroundings.with_limit(error))
     except KeyboardInterrupt as interrupt:
@@ -76,6 +77,7 @@ def run(command: Command, argv: Sequence[str] | None = None) -> None:
         sys.exit(128 + getattr(interrupt, "signal", signal.SIGINT))
     except BrokenPipeError:  # the reader of our output has gone, as in `... | head`
         sys.stderr.close()
+        _close_output()
         sys.exit(1)
     except Exception as error:
         line = surroundings.explained(error, given)
@@ -128,7 +130,7 @@ def _parse(command: Command, argv: Sequence[str]) -> flags.FlagValues:
         name = next((word for word in str(error).split() if word.startswith("--")), "--flagfile")
         _fail(InputError(f"{name}: cannot be used ({one_line(error)}); expected what --help says of it"))
     if given.help or given.helpfull:
-        print(_help(command, given, program))
+        print(_help(command, given, program), flush=True)
         sys.exit(0)
     if rest:
         _fail(InputError(f"{rest[0]}: is not a flag; expected only --flag=value arguments"))
@@ -190,7 +192,23 @@ def _expected(name: str, given: flags.FlagValues) -> str:
     return help_text if help_text.startswith(("a ", "an ", "some ")) else f"a {help_text}"
 
 
+def _flush() -> None:
+    """Writes what is printed while an error can still be reported as others are."""
+    if sys.stdout is not None:  # as with >&- in a shell
+        sys.stdout.flush()
+
+
+def _close_output() -> None:
+    """Gives up standard output where it cannot be written. Python would try again at its end."""
+    try:
+        _flush()
+    except OSError:
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+
+
 def _fail(error: Exception) -> typing.NoReturn:
+    _close_output()
     with contextlib.suppress(BrokenPipeError):
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     sys.exit(2)

@@ -1,4 +1,8 @@
-"""JAX_* variables of the environment that would change what a seed means, or keep a command from running."""
+"""JAX_* variables of the environment that would change what a seed means, or keep a command from running.
+
+The package of the commands imports this module before jax, which would read the variables, and end a command
+in a stack trace where it cannot.
+"""
 
 import os
 import re
@@ -25,34 +29,49 @@ NUMBERS: dict[str, Any] = {
     "jax_softmax_custom_jvp": False,
     "jax_high_dynamic_range_gumbel": False,
     "jax_disable_jit": False,
+    "jax_disable_most_optimizations": False,
     "jax_debug_nans": False,
     "jax_debug_infs": False,
     "jax_debug_key_reuse": False,
     "jax_transfer_guard": None,
 }
 
+# How JAX writes what is true or false.
+_WORDS = {True: ("y", "yes", "t", "true", "on", "1"), False: ("n", "no", "f", "false", "off", "0")}
+
+
+def _take() -> dict[str, str]:
+    """Takes the variables of `NUMBERS` out of the environment, so that no worker process reads them."""
+    return {option: os.environ.pop(option.upper()) for option in NUMBERS if option.upper() in os.environ}
+
+
+_TAKEN = _take()  # option -> what its variable was when the commands were imported
+
 
 def overrule(say: Callable[[str], None]) -> None:
-    """Gives JAX's options in `NUMBERS` their values, where the environment has given them others.
+    """Tells which variables of `NUMBERS` are not heeded, if jax is in use.
 
-    Without it, a seed would be another run where such a variable is set, and a run that goes on there would
-    silently be neither of the two. The variables are removed, so that worker processes do not read them.
+    If they were, a seed would be another run where such a variable is set, and a run that goes on
+    there would silently be neither of the two.
 
     Args:
-        say: is told one line for each variable that is overruled.
+        say: is told one line for each variable that would change an option of JAX.
     """
+    given = {**_TAKEN, **_take()}
     if "jax" not in sys.modules:
         return
     import jax
 
-    for option, value in NUMBERS.items():
-        variable = option.upper()
-        if variable not in os.environ or not hasattr(jax.config, option):
-            continue
-        given = os.environ.pop(variable)
-        if getattr(jax.config, option) != value:
-            jax.config.update(option, value)
-            say(f"{variable}={given}: is not heeded; a seed means the same numbers everywhere")
+    for option, text in given.items():
+        value = NUMBERS[option]
+        if text and option in jax.config.values and not _means(text, value):
+            jax.config.update(option, value)  # in case that jax was imported before the commands
+            say(f"{option.upper()}={text}: is not heeded; a seed means the same numbers everywhere")
+
+
+def _means(text: str, value: Any) -> bool:
+    """Whether JAX reads a text as a value."""
+    return text.lower() in _WORDS[value] if isinstance(value, bool) else text == str(value)
 
 
 def start_devices() -> None:

@@ -7,6 +7,8 @@ the variable that helps.
 import errno
 import os
 import re
+import sys
+import traceback
 from concurrent.futures.process import BrokenProcessPool
 
 from absl import flags
@@ -98,6 +100,8 @@ def _of_system(error: OSError, given: flags.FlagValues | None) -> InputError | N
     if error.errno == errno.ENOMEM:
         return _out_of_memory(reason, given)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+        if error.filename is None and (_printing(error) or not _workers(given)):
+            return InputError(f"standard output: cannot be written ({reason}); expected room where it goes")
         if error.filename is None or str(error.filename).startswith("/dev/shm"):
             return InputError(
                 f"/dev/shm: cannot be written ({reason}); expected room in it and in the folder of temporary "
@@ -105,6 +109,25 @@ def _of_system(error: OSError, given: flags.FlagValues | None) -> InputError | N
             )
         return InputError(f"{error.filename}: cannot be written ({reason})")
     return None
+
+
+def _printing(error: OSError) -> bool:
+    """Whether standard output cannot be written, as far as that can be told."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if frames and frames[-1].f_globals.get("__name__", "").startswith(("case_jax.commands.", "rich.")):
+        return True  # only they print
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        return True
+    return False
+
+
+def _workers(given: flags.FlagValues | None) -> list[str]:
+    """The flags that ask for worker processes, or leave their number to the command."""
+    names = ("num_workers", "eval_workers")
+    return [name for name in names if given is not None and name in given and given[name].value != 0]
 
 
 def _too_many_processes(reason: str, given: flags.FlagValues | None) -> InputError:

@@ -150,14 +150,21 @@ def _gather(processes: Processes, say: Callable[[str], None]) -> dict[int, socke
                     f"--num_processes: is {count}, and these did not come in {patience:g} s: {missing}; "
                     "expected a process with each --process_id and the same --coordinator"
                 ) from None
+            _without_those_gone(here)
             number = _welcome(connection, here, processes)
             if number is None:
                 connection.close()
             else:
                 here[number] = stack.enter_context(connection)
-        for connection in here.values():
-            connection.sendall(b"go\n")
-            _keep_alive(connection)
+        for number, connection in here.items():
+            try:
+                connection.sendall(b"go\n")
+                _keep_alive(connection)
+            except OSError as error:
+                raise InputError(
+                    f"--num_processes: is {count}, and process {number} came and has gone "
+                    f"({error.strerror}); expected all to run"
+                ) from None
         stack.pop_all()
     return here
 

@@ -26,7 +26,10 @@ def explain_place(path: str | os.PathLike) -> str | None:
             return f"{path}: is a part of a run; expected the run's folder, {run}"
     if not os.path.isdir(path):
         return None
-    runs = sorted(inside.name for inside in path.iterdir() if os.path.isfile(inside / _CONFIG))
+    try:
+        runs = sorted(inside.name for inside in path.iterdir() if os.path.isfile(inside / _CONFIG))
+    except OSError:  # may not be read, as whoever reads config.json says
+        return None
     if not runs:
         return None
     numbers = [int(name.removeprefix("seed_")) for name in runs if name.removeprefix("seed_").isdecimal()]

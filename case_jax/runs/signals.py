@@ -13,6 +13,8 @@ import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
+from case_jax.terminals import OF_TERMINALS
+
 __all__ = [
     "ENDING",
     "Interrupted",
@@ -23,11 +25,8 @@ __all__ = [
     "noting_signals",
 ]
 
-# Signals that end a program. Windows has no SIGHUP.
-ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-
-# Of these, those that a terminal sends to all its processes, workers among them.
-_OF_TERMINALS = tuple(number for number in ENDING if number != signal.SIGTERM)
+# Signals that end a program.
+ENDING = (*OF_TERMINALS, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -96,7 +95,7 @@ def noting_signals(*, patient: bool = True) -> Iterator[Interruption]:
     listener = threading.Thread(target=_listen, args=(read, heeded, interruption, patient), daemon=True)
     previous_fd = signal.set_wakeup_fd(write, warn_on_full_buffer=False)  # Python writes signals to it
     previous = {number: signal.signal(number, lambda *_: None) for number in heeded}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_TERMINALS)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, OF_TERMINALS)
     listener.start()
     try:
         yield interruption
@@ -127,7 +126,7 @@ def _start_resource_tracker() -> None:
 
 def _listen(read: int, heeded: list[int], interruption: Interruption, patient: bool) -> None:
     """In the listening thread: reads the numbers of signals from a pipe until it is closed."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_TERMINALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_TERMINALS)
     while byte := os.read(read, 1):
         if byte[0] not in heeded:
             continue

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from case_jax.data.extraction import ExtractedVideo, Extraction
 from case_jax.data.files import one_line
 from case_jax.errors import InputError
+from case_jax.terminals import ignore_terminal
 from case_jax.video.clips import Clip, VideoClips
 from case_jax.video.extras import import_extra
 
@@ -130,9 +131,7 @@ def _without_main() -> Iterator[None]:
 
 def _work(channel: Connection, extraction: Extraction) -> None:
     """What a worker process does, until it is terminated or the other end of the channel is gone."""
-    for name in ("SIGINT", "SIGHUP"):  # a terminal sends them to the whole group; the parent ends us
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    ignore_terminal()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import_extra("cv2").setNumThreads(1)  # there are as many processes as there should be
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -1,7 +1,9 @@
+import contextlib
 import dataclasses
 import importlib
 import math
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -233,17 +235,25 @@ def cli_module(name: str):
     return importlib.import_module(f"case_jax.commands.{name}")
 
 
-def case_jax(capsys, *arguments: str) -> Ended:
-    """What `case-jax ARGUMENTS` leaves, run in this process."""
+@contextlib.contextmanager
+def handlers_kept():
+    """Signals are handled as before afterwards."""
     before = {number: signal.getsignal(number) for number in ENDING}
-    status = 0
     try:
-        case_jax_commands.main(["case-jax", *arguments])
-    except SystemExit as end:
-        status = end.code
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def case_jax(capsys, *arguments: str) -> Ended:
+    """What `case-jax ARGUMENTS` leaves, run in this process."""
+    status = 0
+    with handlers_kept():
+        try:
+            case_jax_commands.main(["case-jax", *arguments])
+        except SystemExit as end:
+            status = end.code
     return Ended(status, *capsys.readouterr())
 
 
@@ -265,13 +275,24 @@ def test_case_jax_refuses_other_commands(capsys, arguments, named):
 MODULES = [*COMMANDS.items(), ("train", "activitynet")]
 
 
-@pytest.mark.slow
+def assert_helps(ended: Ended, name: str, module: str) -> None:
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(cli_module(name).__doc__.strip())
+    assert f"experiments/{module}.py:" in ended.stdout
+
+
 @pytest.mark.parametrize("name, module", MODULES)
-def test_every_command_runs_in_a_process_from_a_checkout(name, module, environment):
-    result = run_process(module, "--help", environment=environment)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith(cli_module(name).__doc__.strip())
-    assert f"experiments/{module}.py:" in result.stdout
+def test_every_command_runs_from_a_checkout(name, module, capsys, monkeypatch):
+    """In this process, as the main module."""
+    monkeypatch.setattr(sys, "argv", ["-m", "--help"])
+    with handlers_kept(), pytest.raises(SystemExit) as end:
+        runpy.run_module(f"experiments.{module}", run_name="__main__", alter_sys=True)
+    assert_helps(Ended(end.value.code, *capsys.readouterr()), name, module)
+
+
+def test_a_command_runs_in_a_process_from_a_checkout(environment):
+    ended = run_process("evaluate", "--help", environment=environment)
+    assert_helps(Ended(ended.returncode, ended.stdout, ended.stderr), "evaluate", "evaluate")
 
 
 def test_the_console_script_runs_commands(environment):

@@ -1,12 +1,15 @@
 """Variables of the environment that would change what a seed means."""
 
 import os
+import subprocess
+import sys
 
 import jax
 import pytest
 
 from case_jax.commands import jax_variables
 from case_jax.commands.jax_variables import NUMBERS, overrule, platform_missing
+from tests.conftest import ROOT
 from tests.helpers.commands import refusal, run_here, run_process
 from tests.helpers.refusals import assert_parts
 
@@ -17,7 +20,7 @@ STRICT = {"jax_numpy_rank_promotion", "jax_numpy_dtype_promotion"}
 @pytest.fixture
 def settings():
     """JAX's options in `NUMBERS`, which are restored afterwards."""
-    before = {option: getattr(jax.config, option) for option in NUMBERS}
+    before = {option: jax.config.values[option] for option in NUMBERS}
     yield before
     for option, value in before.items():
         if option not in STRICT:
@@ -37,7 +40,11 @@ OTHERS = {
     "jax_random_seed_offset": ("7", 7),
     "jax_default_matmul_precision": ("bfloat16", "bfloat16"),
     "jax_debug_nans": ("true", True),
+    "jax_disable_most_optimizations": ("1", True),
 }
+
+
+SAME = {"jax_enable_x64": "Off", "jax_threefry_partitionable": "1", "jax_random_seed_offset": "0"}
 
 
 @pytest.mark.parametrize("option", OTHERS)
@@ -47,7 +54,7 @@ def test_a_variable_is_overruled_with_a_word(settings, monkeypatch, option):
     jax.config.update(option, value)  # as JAX does where it is imported
     said = []
     overrule(said.append)
-    assert getattr(jax.config, option) == NUMBERS[option]
+    assert jax.config.values[option] == NUMBERS[option]
     assert option.upper() not in os.environ  # so that no worker process reads it
     assert said == [f"{option.upper()}={text}: is not heeded; a seed means the same numbers everywhere"]
     overrule(said.append)
@@ -55,10 +62,43 @@ def test_a_variable_is_overruled_with_a_word(settings, monkeypatch, option):
 
 
 def test_what_changes_nothing_is_left_alone_without_a_word(settings, monkeypatch):
-    monkeypatch.setenv("JAX_ENABLE_X64", "0")
+    for option, text in SAME.items():
+        monkeypatch.setenv(option.upper(), text)
     monkeypatch.setenv("JAX_LOG_COMPILES", "0")
     overrule(lambda line: pytest.fail(line))
     assert "JAX_LOG_COMPILES" in os.environ
+
+
+BAD = {"JAX_ENABLE_X64": "maybe", "JAX_NUMPY_RANK_PROMOTION": "foo", "JAX_DEFAULT_PRNG_IMPL": "foo"}
+
+
+def test_variables_that_jax_cannot_read_are_taken_away_before_it_is_imported(environment):
+    """In a process of its own: jax would end the import in a stack trace. A worker would, too."""
+    program = (
+        "import os, case_jax.commands, case_jax.commands.localize\n"
+        "import jax\n"
+        "from case_jax.commands.jax_variables import NUMBERS, overrule\n"
+        "assert not [option for option in NUMBERS if option.upper() in os.environ]\n"
+        "assert jax.config.jax_enable_x64 is False\n"
+        "overrule(print)"
+    )
+    arguments = [sys.executable, "-c", program]
+    ended = subprocess.run(
+        arguments, cwd=ROOT, env=environment | BAD, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    heeded = {line.partition(": is not heeded")[0] for line in ended.stdout.splitlines()}
+    assert heeded == {f"{name}={text}" for name, text in BAD.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BAD)
+def test_a_command_refuses_as_ever_where_such_a_variable_is_set(name, environment):
+    ended = run_process("localize", environment={**environment, name: BAD[name]})
+    assert ended.returncode == 2
+    said, refused = ended.stderr.splitlines()
+    assert said == f"{name}={BAD[name]}: is not heeded; a seed means the same numbers everywhere"
+    assert refused.startswith("error: --")
 
 
 def test_commands_say_so_on_standard_error(settings, monkeypatch, tmp_path):
@@ -77,6 +117,7 @@ def test_other_errors_are_not_about_platforms():
     assert platform_missing(raised.value) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", ["cuda", "tpu"])
 def test_a_platform_that_is_not_there_is_named_before_any_work(asked, environment):
     """In a process of its own, because this one has started its devices."""

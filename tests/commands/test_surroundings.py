@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from concurrent.futures.process import BrokenProcessPool
 
 import jax
@@ -12,6 +14,8 @@ from absl import flags as absl_flags
 from case_jax.commands import extract, train
 from case_jax.commands.surroundings import explained, with_limit
 from case_jax.errors import InputError
+from tests.conftest import ROOT
+from tests.helpers.commands import refusal
 from tests.helpers.refusals import assert_parts, bad
 
 LIST = "RESOURCE_EXHAUSTED: Out of memory allocating 96000000016 bytes. [tf-allocator-allocation-error='']"
@@ -102,6 +106,37 @@ def test_a_full_disk_is_named_by_its_file():
     assert str(explained(of_system(errno.ENOSPC, "/data/x"), None)) == (
         "/data/x: cannot be written (No space left on device)"
     )
+
+
+def test_standard_output_that_cannot_be_written_is_named(monkeypatch):
+    """Where no worker can be the cause, or where it is plain to see."""
+    named = "standard output: cannot be written (No space left on device); expected room where it goes"
+    full = of_system(errno.ENOSPC)
+    assert str(explained(full, None)) == named
+    assert str(explained(full, parsed(train, "--num_workers=0", "--eval_workers=0"))) == named
+    assert str(explained(full, parsed(train))).startswith("/dev/shm: ")
+    with open("/dev/full", "w") as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        print("printed")
+        assert str(explained(full, parsed(train))) == named
+        with pytest.raises(OSError):
+            stdout.close()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_command_says_that_its_output_cannot_be_written(unbuffered, environment):
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "experiments.evaluate", "--help"],
+            cwd=ROOT,
+            env={**environment, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert_parts(refusal(ended), "standard output", "No space left", "room")
 
 
 @pytest.mark.parametrize(

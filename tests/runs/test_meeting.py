@@ -104,18 +104,19 @@ def test_something_else_at_the_address_is_no_first_process(party, free_port, ans
 
 def test_others_that_do_not_come_are_named(party):
     company = party(4)
-    first, third = company.send(0, patience=0.5), company.send(2, patience=1.0)
-    assert_parts(refusal(first.result), "--num_processes", "4 … in 0.5 s: 1, 3", "--process_id")
+    first, third = company.send(0, patience=0.9), company.send(2, patience=1.0)
+    assert_parts(refusal(first.result), "--num_processes", "4 … in 0.9 s: 1, 3", "--process_id")
     with pytest.raises(InputError):
         third.result()
 
 
 def test_a_process_that_comes_again_takes_its_place(party, free_port):
-    company = party(2)
-    first = company.send(0)
+    company = party(3)
+    futures = [company.send(0)]
     with contextlib.closing(_connection(free_port)) as lost:
-        lost.sendall(b"case_jax 1 2\n")
-    assert company.send(1).result(timeout=20) == first.result(timeout=20) == "done"
+        lost.sendall(b"case_jax 1 3\n")
+    futures += [company.send(1), company.send(2)]
+    assert [future.result(timeout=20) for future in futures] == ["done"] * 3
 
 
 @pytest.mark.parametrize(
@@ -184,6 +185,20 @@ def test_a_process_may_say_itself_what_ends_it(party, monkeypatch):
     futures = [company.send(number, body=lambda number=number: fail(0.2 * number)) for number in (0, 1)]
     assert {refusal(future.result) for future in futures} == {"--flag: is bad; expected good"}
     assert company.ended == []
+
+
+def test_a_process_that_goes_as_all_have_come_is_named(party, free_port, monkeypatch):
+    def lose(here):
+        for connection in here.values():
+            connection.shutdown(socket.SHUT_WR)  # so that a write to it fails
+        return len(here)
+
+    monkeypatch.setattr(meeting, "_without_those_gone", lose)
+    first = party(2).send(0)
+    with contextlib.closing(_connection(free_port)) as lost:
+        lost.sendall(b"case_jax 1 2\n")
+        message = refusal(first.result)
+    assert_parts(message, "--num_processes", "2 … process 1 came and has gone (Broken pipe)", "all to run")
 
 
 def _connection(port):

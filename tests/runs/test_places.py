@@ -1,10 +1,12 @@
 """A folder that is not a run's own is told from one that has nothing to do with a run."""
 
+from pathlib import Path
+
 import pytest
 
 from case_jax.runs.places import explain_place
 from case_jax.runs.workdir import Workdir
-from tests.helpers.refusals import refusal
+from tests.helpers.refusals import assert_parts, refusal
 
 
 @pytest.fixture
@@ -50,3 +52,14 @@ def test_anything_else(run, tmp_path):
     for path in (tmp_path / "gone", tmp_path / "seeds" / "notes.txt", tmp_path / ("a" * 300)):
         assert explain_place(path) is None
     assert "no such file" in refusal(Workdir(tmp_path / "gone").settings)
+
+
+def test_a_folder_that_cannot_be_read_is_refused_in_one_line(run, monkeypatch):
+    """As for users other than root: the message comes from the file that is looked for in it."""
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert explain_place(run) is None
+    assert_parts(refusal(Workdir(run).settings), f"{run}/config.json", "no such file", "a JSON file")
