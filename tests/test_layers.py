@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import ROOT
 
 # From the lowest to the highest. A room may import itself and the rooms before it; of two on the same line,
@@ -68,44 +66,43 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-def named(paths: list[Path]):
-    return pytest.mark.parametrize("path", paths, ids=name_of)
-
-
 def test_every_room_has_a_place_in_the_order():
     rooms = {room_of(name_of(path)) for path in MODULES} - {None}
     assert rooms == set(LEVEL)
 
 
-@named(MODULES)
-def test_a_module_imports_only_from_its_room_and_those_below(path):
-    room = room_of(name_of(path))
-    for module in imports_of(path):
-        other = room_of(module)
-        if module.partition(".")[0] != "case_jax" or other not in LEVEL or other == room:
+def test_a_module_imports_only_from_its_room_and_those_below():
+    for path in MODULES:
+        room = room_of(name_of(path))
+        for module in imports_of(path):
+            other = room_of(module)
+            if module.partition(".")[0] != "case_jax" or other not in LEVEL or other == room:
+                continue
+            assert room is not None, f"the package's __init__ imports {module} at once"
+            assert LEVEL[other] < LEVEL[room], f"{path}: {module} lies above {room}"
+
+
+def test_the_package_knows_nothing_of_experiments_benchmarks_or_tests():
+    for path in MODULES:
+        packages = {module.partition(".")[0] for module in imports_of(path)}
+        assert not packages & {"experiments", "benchmarks", "tests"}, path
+
+
+def test_only_commands_read_flags_and_print():
+    for path in MODULES:
+        if room_of(name_of(path)) == "commands":
             continue
-        assert room is not None, f"the package's __init__ imports {module} at once"
-        assert LEVEL[other] < LEVEL[room], f"{module} lies above {room}"
+        for module in imports_of(path):
+            assert not module.startswith("absl.flags"), f"{path}: reads flags"
+            assert module.partition(".")[0] != "rich", f"{path}: draws on a terminal"
+        calls = [node.func for node in nodes_of(path) if isinstance(node, ast.Call)]
+        names = {call.id for call in calls if isinstance(call, ast.Name)}
+        assert "print" not in names, f"{path}: prints"
 
 
-@named(MODULES)
-def test_the_package_knows_nothing_of_experiments_benchmarks_or_tests(path):
-    packages = {module.partition(".")[0] for module in imports_of(path)}
-    assert not packages & {"experiments", "benchmarks", "tests"}
-
-
-@named([path for path in MODULES if room_of(name_of(path)) != "commands"])
-def test_only_commands_read_flags_and_print(path):
-    for module in imports_of(path):
-        assert not module.startswith("absl.flags"), "reads flags"
-        assert module.partition(".")[0] != "rich", "draws on a terminal"
-    calls = [node.func for node in nodes_of(path) if isinstance(node, ast.Call)]
-    assert "print" not in {call.id for call in calls if isinstance(call, ast.Name)}, "prints"
-
-
-@named([*MODULES, *ABOVE])
-def test_no_file_is_longer_than_400_lines(path):
-    assert len(path.read_text().splitlines()) <= 400
+def test_no_file_is_longer_than_400_lines():
+    lengths = {str(path): len(path.read_text().splitlines()) for path in [*MODULES, *ABOVE]}
+    assert {path: length for path, length in lengths.items() if length > 400} == {}
 
 
 # Readers in `data` are numpy only; these modules of it put features on devices or make batches.

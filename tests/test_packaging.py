@@ -104,6 +104,7 @@ def test_wheel_holds_the_package_and_the_licence(wheel):
     assert template == pages | {"common.js"}
 
 
+@pytest.mark.slow
 def test_source_archive_makes_the_same_wheel(sdist, wheel, tmp_path):
     with tarfile.open(sdist) as archive:
         names = {member.name.partition("/")[2] for member in archive if member.isfile()}

@@ -97,6 +97,7 @@ def problem():
     )
 
 
+@pytest.mark.slow
 def test_a_narrow_prior_draws_foreground_snippets_to_foreground_clusters():
     logits, foreground, _ = problem()
     clusters = jnp.array([1.0, 0.8, 0.5, 0.2, 0.0])

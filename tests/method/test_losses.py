@@ -64,7 +64,15 @@ def test_clustering_losses_are_equations_3_and_6(batch):
     np.testing.assert_allclose(flat, want, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["video", "background", "attention", "clustering"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("video", marks=pytest.mark.slow),
+        "background",
+        "attention",
+        pytest.param("clustering", marks=pytest.mark.slow),
+    ],
+)
 def test_gradients_are_finite_differences(batch, name):
     with jax.enable_x64(True):
         cas, attention, labels = (jnp.asarray(a, jnp.float64) for a in batch)

@@ -119,6 +119,7 @@ def test_zero_embeddings_have_finite_gradients(network, params):
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(jax.grad(total)(dead)))
 
 
+@pytest.mark.slow
 def test_initial_parameters_are_uniform_in_the_fan_in(network, params):
     for name, width in WIDTHS.items():
         for layer, fan_in in (("cas_encoder", width), ("attention_head", 8)):
@@ -129,6 +130,7 @@ def test_initial_parameters_are_uniform_in_the_fan_in(network, params):
     np.testing.assert_allclose([kernel.mean(), kernel.std()], [0, 1 / np.sqrt(3)], atol=0.01)
 
 
+@pytest.mark.slow
 def test_no_gradient_through_the_length_of_prototypes(network, params, features):
     def logits(prototypes):
         changed = {**params, "rgb": {**params["rgb"], "prototypes": prototypes}}

@@ -206,6 +206,7 @@ def test_while_it_settles_classes_alone_select_and_the_video_loss_sees_whole_vid
     np.testing.assert_allclose(metrics["foreground_snippets"], q_a.mean(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_once_it_is_settled_the_objective_is_the_papers(state, paper):
     want, want_q_c = paper
     got, q_c = _metrics(state, 5, **SETTLING)
