@@ -27,7 +27,8 @@ def relayed(host: str, port: int, *, patience: float) -> Iterator[str]:
         patience: seconds in which the other end must be there, once a connection asks for it.
 
     Yields:
-        host:port of this machine, where connections are taken.
+        host:port of this machine, where connections are taken. After an error they stay open until the
+        program ends, because JAX would abort it before it can say what is wrong.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         kept: list[socket.socket] = []  # connections stay open as long as this list
@@ -35,12 +36,17 @@ def relayed(host: str, port: int, *, patience: float) -> Iterator[str]:
         taking.start()
         try:
             yield f"127.0.0.1:{listener.getsockname()[1]}"
+            ended = True
+        except BaseException:
+            ended = False
+            raise
         finally:
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             taking.join(timeout=1)
-            for connection in kept:
-                connection.close()
+            if ended:
+                for connection in kept:
+                    connection.close()
 
 
 def _take(

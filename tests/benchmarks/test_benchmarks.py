@@ -32,8 +32,8 @@ SLOW = {
     "activitynet": "--folder={folder} --num_train=80 --num_test=20 --num_classes=3 --width=6 --steps=2 "
     "--flags=--num_snippets=8,--hidden_dim=8,--num_clusters=4,--noreport,--num_workers=0",
 }
-# It computes for long.
-OPTIMISED = {"extract": [pytest.mark.optimised]}
+# The one computes for long, the other trains on very short videos.
+OPTIMISED = {"extract": [pytest.mark.optimised], "train_step": [pytest.mark.optimised]}
 PARTS = {
     "__init__",
     "activitynet_shape",

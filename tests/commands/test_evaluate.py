@@ -253,9 +253,9 @@ def test_recall_asks_nothing_of_videos_without_any_action(with_still, files):
 
 
 @pytest.mark.slow
-def test_a_million_detections(tmp_path):
-    """In each video the surest detection finds the action, and 9,999 others follow all of those."""
-    segments = [[0, 4], *([10 + i, 11 + i] for i in range(9_999))]
+def test_hundreds_of_thousands_of_detections(tmp_path):
+    """In each video the surest detection finds the action, and 1,999 others follow all of those."""
+    segments = [[0, 4], *([10 + i, 11 + i] for i in range(1_999))]
     found = [{"label": "Jump", "score": 1 / (1 + i), "segment": s} for i, s in enumerate(segments)]
     video = {"subset": "test", "annotations": [{"label": "Jump", "segment": [0, 5]}]}
     names = [f"v{i}" for i in range(100)]
