@@ -80,7 +80,12 @@ def define_flags(given: flags.FlagValues) -> None:
         "page", None, "with --video: also write a page (HTML) that plays the videos", flag_values=given
     )
     define_weights_flags(given)
-    flags.DEFINE_bool("strict", False, "stop at the first video that cannot be read", flag_values=given)
+    flags.DEFINE_bool(
+        "strict",
+        False,
+        "stop at the first video that cannot be read, or whose streams differ by one snippet",
+        flag_values=given,
+    )
     flags.DEFINE_string("output", None, "where to write the detections (JSON)", flag_values=given)
     flags.DEFINE_float(
         "fps",

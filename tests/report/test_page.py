@@ -10,10 +10,11 @@ from case_jax.data.info import THUMOS14
 from case_jax.errors import InputError
 from case_jax.evaluation.matching import detected_segments, make_segments
 from case_jax.evaluation.mean_average_precision import detection_map
+from case_jax.evaluator import false_alarms_of
 from case_jax.localization.detections import Detections
 from case_jax.method.scores import VideoScores
 from case_jax.report.page import write_page
-from case_jax.report.tables import map_rows
+from case_jax.report.tables import alarm_rows, map_rows
 from case_jax.runs.settings import RunSettings
 from case_jax.runs.workdir import Workdir
 from tests.helpers.reports import CONFIG, TIOU
@@ -162,3 +163,21 @@ def test_a_run_that_was_not_trained_here_has_no_best_checkpoint(tmp_path, report
     assert "not trained here; a checkpoint of step 0" in text
     assert "step 0. Click a heading" in text
     assert "best (step 10)" not in text
+
+
+def test_false_alarms_are_told_where_a_test_video_shows_no_action(tmp_path, reported):
+    assert "False alarms" not in reported.path.read_text()
+    first, *others = reported.dataset.test.videos
+    test = dataclasses.replace(reported.dataset.test, videos=(first._replace(annotations=()), *others))
+    dataset = dataclasses.replace(reported.dataset, test=test)
+    workdir = Workdir(tmp_path)
+    workdir.begin(reported.run.settings)
+    outcome = reported.outcome
+    page = write_page(workdir, dataset, outcome.state, outcome.results, outcome.scores, outcome.detections)
+    parser = _Parser()
+    parser.feed(page.read_text())
+    alarms = false_alarms_of(test, dataset.info, outcome.detections)
+    assert len(alarms.score) > 0
+    for row in alarm_rows(alarms):
+        assert row in parser.rows
+    assert "1 test videos" in page.read_text()
