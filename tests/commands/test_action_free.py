@@ -47,6 +47,7 @@ def trained(folder, tmp_path_factory):
     return workdir, succeed_here("train", *flags)
 
 
+@pytest.mark.slow
 def test_training_learns_from_them_and_counts_false_alarms(trained):
     workdir, stdout = trained
     assert "training: 8 videos with" in stdout
@@ -58,6 +59,7 @@ def test_training_learns_from_them_and_counts_false_alarms(trained):
     assert all(loss > 0.01 for loss in losses)
 
 
+@pytest.mark.slow
 def test_localising_may_find_nothing_in_a_video(trained, folder, tmp_path):
     workdir, _ = trained
     config = Workdir(workdir).settings().config

@@ -59,7 +59,7 @@ def test_other_texts_are_not_numbers(text):
     assert_parts(str(raised.value), "--tiou", repr(text), '"first:last:step" … "a,b,c" … 0.1:0.7:0.1')
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.text() | st.text(alphabet="0123456789.:,-+e nifa_") | RANGE)
 @example("-1e308:1e308:1")
 @example("0:1:5e-324")
@@ -285,6 +285,7 @@ def assert_helps(ended: Ended, name: str, module: str) -> None:
 def test_every_command_runs_from_a_checkout(name, module, capsys, monkeypatch):
     """In this process, as the main module."""
     monkeypatch.setattr(sys, "argv", ["-m", "--help"])
+    monkeypatch.delitem(sys.modules, f"experiments.{module}", raising=False)
     with handlers_kept(), pytest.raises(SystemExit) as end:
         runpy.run_module(f"experiments.{module}", run_name="__main__", alter_sys=True)
     assert_helps(Ended(end.value.code, *capsys.readouterr()), name, module)

@@ -44,6 +44,7 @@ def test_data_that_has_moved_is_found_by_the_flag(small_dataset, workdir, tmp_pa
     succeed_here("report", f"--workdir={workdir}", f"--data_dir={small_dataset}", "--noin_memory")
 
 
+@pytest.mark.slow
 def test_every_seed_has_its_report(workdir, tmp_path):
     for seed in (2, 10):
         shutil.copytree(workdir, tmp_path / "seeds" / f"seed_{seed}")

@@ -70,6 +70,7 @@ def test_a_batch_larger_than_the_training_split_is_refused(dataset, tmp_path):
     assert not (tmp_path / "W").exists()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_names_the_videos_of_its_batch(dataset, tmp_path):
     videos = [
         video._replace(features={s: np.full_like(a, 3e38) for s, a in video.features.items()})
