@@ -70,6 +70,8 @@ class Interruption:
 def noting_signals(*, patient: bool = True) -> Iterator[Interruption]:
     """Notes the first signal of `ENDING`. A second one ends the program at once, with 128 + its number.
 
+    But not if the second one is SIGHUP, which comes twice where a terminal is lost.
+
     A thread listens for signals, because the main thread may be outside of Python for long, for instance
     while it compiles. SIGINT and SIGHUP are blocked in the main thread. That changes nothing for this
     process, but the processes that it starts inherit it: Ctrl-C and the end of a terminal reach workers, too,
@@ -131,6 +133,8 @@ def _listen(read: int, heeded: list[int], interruption: Interruption, patient: b
         if byte[0] not in heeded:
             continue
         if byte[0] not in (signal.SIGINT, signal.SIGTERM):
+            if interruption.noted():
+                continue  # a terminal that is lost sends it, and then the shell does, too
             _leave_terminal()
         if not patient:
             end_at_once(byte[0], "interrupted: the same command goes on from the last evaluation")

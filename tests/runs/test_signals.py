@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -83,6 +84,21 @@ def test_an_ignored_signal_stays_ignored(number):
         os.kill(os.getpid(), number)
         assert not interruption.noted(within=0.05)
         assert signal.getsignal(number) is signal.SIG_IGN
+
+
+def test_a_lost_terminal_may_say_so_twice():
+    """The kernel tells it, and a shell passes it on."""
+    before = signal.signal(signal.SIGHUP, lambda *_: None)
+    try:
+        with noting_signals() as interruption:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGHUP)
+                assert interruption.noted(within=5)
+                time.sleep(0.05)
+            assert interruption.signal == signal.SIGHUP
+            interruption.signal = None  # it is acted upon here
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 LOST = """
@@ -165,13 +181,18 @@ def busy_process(folder, environment, *, patient):
 
 
 @pytest.mark.parametrize(
-    "number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    "first, second, status",
+    [
+        (signal.SIGINT, signal.SIGINT, 130),
+        (signal.SIGTERM, signal.SIGTERM, 143),
+        (signal.SIGHUP, signal.SIGTERM, 143),
+    ],
 )
-def test_a_second_signal_ends_everything_at_once(tmp_path, environment, number, status):
+def test_a_second_signal_ends_everything_at_once(tmp_path, environment, first, second, status):
     with busy_process(tmp_path, environment, patient=True) as process:
-        process.send_signal(number)
+        process.send_signal(first)
         assert process.stdout.readline() == "noted\n"
-        process.send_signal(number)
+        process.send_signal(second)
         stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (status, "")
     assert stderr == "interrupted again: not saved; the same command goes on from before\n"
