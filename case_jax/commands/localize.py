@@ -38,7 +38,7 @@ from case_jax.commands.extraction import define_weights_flags, end_with_bad
 from case_jax.commands.localize_videos import chosen_names, extract_videos, write_page
 from case_jax.commands.outputs import check_outputs
 from case_jax.commands.progress import videos_bar
-from case_jax.config import choices_of, help_of
+from case_jax.config import CaseConfig, choices_of, help_of
 from case_jax.data.feature_files import Widths, check_shapes, video_length
 from case_jax.data.feature_folders import find_sources
 from case_jax.data.files import write_text_atomically
@@ -62,8 +62,8 @@ __all__ = ["define_flags", "main"]
 # wrong.
 _MIN_SCORE = 0.5
 
-# Settings that came after outputs began to tell what they follow from, with the values that change nothing.
-_NEW_SETTINGS = (("action_free", "auto"), ("always_localize", "auto"), ("action_threshold", 0.35))
+# Settings that came after outputs began to tell what they follow from. Their defaults change nothing.
+_NEW_SETTINGS = ("action_free", "always_localize", "action_threshold")
 
 _SUBTITLES: dict[str, Callable[..., str]] = {"vtt": as_webvtt, "srt": as_srt}
 
@@ -339,8 +339,11 @@ def _identity(
     given: flags.FlagValues, settings: RunSettings, state: TrainState, localizer: Localizer, folder: str
 ) -> dict[str, Any]:
     """Everything that detections follow from, besides the features' contents."""
-    config = dataclasses.asdict(settings.config)
-    config = {name: value for name, value in config.items() if (name, value) not in _NEW_SETTINGS}
+    config = {
+        name: value
+        for name, value in dataclasses.asdict(settings.config).items()
+        if name not in _NEW_SETTINGS or value != getattr(CaseConfig, name)
+    }
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path((state.params, state.cluster_labels)):
         array = np.asarray(leaf)

@@ -1,6 +1,7 @@
 """A leading ~ is the home folder, in every flag that names a path."""
 
 import importlib
+import pwd
 
 import pytest
 from absl import flags as absl_flags
@@ -35,7 +36,7 @@ def home(tmp_path, monkeypatch):
     [
         ("~", "{}"),
         ("~/runs/W", "{}/runs/W"),
-        ("~root/W", "/root/W"),
+        ("~root/W", f"{pwd.getpwnam('root').pw_dir}/W"),
         ("./~", "./~"),
         ("a~", "a~"),
         ("/x/~/y", "/x/~/y"),
