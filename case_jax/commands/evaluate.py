@@ -1,13 +1,15 @@
 """Scores detections: mAP, or average recall, of any prediction file in ActivityNet form.
 
 Where the ground truth has videos without any action, it tells false alarms per hour, too. Detections that the
-ground truth cannot judge, for their video or their class, are left out and counted.
+ground truth cannot judge, for their video or their class, are left out and counted. `--oracles` also tells
+what perfect scores, bounds, proposals or video labels would bring.
 
 python -m experiments.evaluate --ground_truth=gt.json --predictions=p.json --subset=test --tiou=0.1:0.7:0.1
 
 Several files, such as the shards of `case-jax localize`, are merged: --predictions='p-*-of-00004.json'.
 """
 
+import functools
 import json
 import math
 import time
@@ -24,6 +26,7 @@ from case_jax.errors import InputError
 from case_jax.evaluation.false_alarms import FalseAlarms, false_alarms
 from case_jax.evaluation.matching import Segments, make_segments
 from case_jax.evaluation.mean_average_precision import DetectionMap
+from case_jax.evaluation.oracles import oracle_maps
 from case_jax.evaluation.protocols import PROTOCOLS, map_by_protocol
 from case_jax.evaluation.recall import RecallCurve, average_recall
 from case_jax.evaluation.scored import Scored, read_scored
@@ -91,6 +94,12 @@ def define_flags(given: flags.FlagValues) -> None:
         "them out",
         flag_values=given,
     )
+    flags.DEFINE_boolean(
+        "oracles",
+        False,
+        "for the metric map: also what perfect video labels, bounds, proposals or scores would bring",
+        flag_values=given,
+    )
     flags.DEFINE_boolean("json", False, "print one JSON object in place of tables", flag_values=given)
 
 
@@ -110,10 +119,15 @@ def main(given: flags.FlagValues) -> None:
         as_json, tables = _recall_as_json(recall), [_recall_table(recall, given.subset)]
         how, unclear = "average recall as in ActivityNet's proposal task", "passed over"
     else:
-        result, alarms = _map(given, scored, thresholds), _false_alarms(scored, alarm_scores, truth_path)
+        score = functools.partial(_map, given, scored, thresholds)
+        result, alarms = score(scored.found), _false_alarms(scored, alarm_scores, truth_path)
         as_json = _as_json(result) | ({"false_alarms": _alarms_as_json(alarms)} if alarms else {})
         tables = [per_class_table(result), map_table({given.subset: result})]
         tables += [alarm_table(alarms)] if alarms else []
+        if given.oracles:
+            maps = oracle_maps(scored.instances, scored.found, score)
+            as_json["oracles"] = {title: _means_as_json(one) for title, one in maps.items()}
+            tables.append(map_table(maps))
         how, unclear = PROTOCOLS[given.protocol].title, PROTOCOLS[given.protocol].ambiguous
     seconds = time.perf_counter() - began
     if given.json:
@@ -137,6 +151,8 @@ def _check_flags(given: flags.FlagValues) -> tuple[float, ...] | None:
         )
     if given.protocol != "activitynet" and given.metric == "ar":
         raise InputError(f"--protocol: is {given.protocol}; expected activitynet with --metric=ar")
+    if given.oracles and given.metric == "ar":
+        raise InputError("--oracles: is given; expected --metric=map, since recall asks for no scores")
     if given.alarm_scores is None:
         return None
     if given.metric == "ar":
@@ -147,13 +163,16 @@ def _check_flags(given: flags.FlagValues) -> tuple[float, ...] | None:
     return scores
 
 
-def _map(given: flags.FlagValues, scored: Scored, thresholds: Sequence[float]) -> DetectionMap:
+def _map(
+    given: flags.FlagValues, scored: Scored, thresholds: Sequence[float], found: Segments
+) -> DetectionMap:
+    """Scores detections by the protocol that is asked for."""
     intervals = _ambiguous(given.ambiguous, scored.database) if given.ambiguous else {}
     ambiguous = (scored.ambiguous, make_segments(intervals))
     return map_by_protocol(
         given.protocol,
         scored.instances,
-        scored.found,
+        found,
         thresholds,
         ambiguous=Segments(*map(np.concatenate, zip(*ambiguous))),
         seconds_per_snippet=given.seconds_per_snippet,
@@ -261,11 +280,14 @@ def _alarms_as_json(alarms: FalseAlarms) -> dict:
     return alarms._asdict() | arrays
 
 
+def _means_as_json(result: DetectionMap) -> dict:
+    return {"map": result.per_tiou.tolist(), "average": result.average}
+
+
 def _as_json(result: DetectionMap) -> dict:
     return {
         "tiou": result.tiou.tolist(),
-        "map": result.per_tiou.tolist(),
-        "average": result.average,
+        **_means_as_json(result),
         "per_class": dict(zip(result.classes, result.per_class.tolist())),
     }
 

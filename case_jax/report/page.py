@@ -18,7 +18,8 @@ from case_jax.data.files import write_text_atomically
 from case_jax.evaluation.error_analysis import ErrorAnalysis, analyse_errors
 from case_jax.evaluation.false_alarms import FalseAlarms
 from case_jax.evaluation.matching import Segments, detected_segments, make_segments
-from case_jax.evaluation.mean_average_precision import DetectionMap
+from case_jax.evaluation.mean_average_precision import DetectionMap, detection_map
+from case_jax.evaluation.oracles import oracle_maps
 from case_jax.evaluation.per_video import per_video_ap
 from case_jax.evaluator import false_alarms_of
 from case_jax.localization.detections import Detections
@@ -84,6 +85,7 @@ def write_page(
         total=len(dataset.test.videos),
         **_map_tables(results, state, trained=trained),
         **_error_tables(shown.measured.errors),
+        oracle_rows=map_rows(shown.measured.oracles),
         alarms=shown.measured.alarms,
         alarm_rows=alarm_rows(shown.measured.alarms) if shown.measured.alarms else [],
         cluster_rows=cluster_rows(shown.clusters),
@@ -100,6 +102,7 @@ class _Measured(NamedTuple):
     found: Segments
     num_instances: int  # annotated actions in the test videos
     errors: ErrorAnalysis
+    oracles: dict[str, DetectionMap]  # the mAP as found, and with one thing perfect
     quality: dict[str, float]  # test video -> mean AP within it
     alarms: FalseAlarms | None  # None if every test video shows an action
 
@@ -122,6 +125,7 @@ def _measure(
         found,
         truth.label.size,
         analyse_errors(truth, found, durations, tiou_thresholds=thresholds),
+        oracle_maps(truth, found, lambda segments: detection_map(truth, segments, thresholds)),
         per_video_ap(truth, found, thresholds),
         false_alarms_of(dataset.test, dataset.info, detections),
     )

@@ -151,6 +151,21 @@ def detection(label, score=0.5, segment=(20, 30)):
     return {"label": label, "score": score, "segment": segment}
 
 
+@pytest.mark.parametrize("protocol", ["activitynet", "thumos14"])
+def test_oracles_tell_what_one_perfect_thing_would_bring(protocol, files):
+    flags = [*files(), f"--protocol={protocol}"]
+    plain = json.loads(succeed_here("evaluate", *flags, "--json"))
+    result = json.loads(succeed_here("evaluate", *flags, "--json", "--oracles"))
+    oracles = result.pop("oracles")
+    assert result == plain
+    assert oracles["as found"] == {name: plain[name] for name in ("map", "average")}
+    assert oracles["perfect proposals"]["average"] > plain["average"]
+    *_, table, _ = succeed_here("evaluate", *flags, "--oracles").split("\n\n")
+    rows = [line.rsplit(maxsplit=1) for line in table.splitlines()[2:]]
+    assert [title.split("  ")[0] for title, _ in rows] == list(oracles)
+    assert [average for _, average in rows] == [f"{100 * one['average']:.2f}" for one in oracles.values()]
+
+
 def test_what_the_ground_truth_cannot_judge_is_left_out_and_counted(files, tmp_path):
     more = {
         "v": [*FOUND["results"]["v"], detection("Fly", 1.0), detection("Swim", 1.0), detection("Fly", 1.0)],
@@ -296,6 +311,7 @@ def test_jax_is_never_imported(files):
         (["--alarm_scores=nan"], "--alarm_scores", "'nan'", "finite"),
         (["--alarm_scores=high"], "--alarm_scores", "'high'", "a,b,c"),
         (["--alarm_scores=1", "--metric=ar"], "--alarm_scores", "given", "--metric=map"),
+        (["--oracles", "--metric=ar"], "--oracles", "given", "--metric=map"),
         (["--tiou=1.5"], "--tiou", "'1.5'", "above 0 and up to 1"),
         (["--tiou=nan"], "--tiou", "'nan'", "above 0 and up to 1"),
         (["--subset=val"], "{folder}/gt.json", "'val'", "'test'"),

@@ -10,6 +10,7 @@ from case_jax.data.info import THUMOS14
 from case_jax.errors import InputError
 from case_jax.evaluation.matching import detected_segments, make_segments
 from case_jax.evaluation.mean_average_precision import detection_map
+from case_jax.evaluation.oracles import oracle_maps
 from case_jax.evaluator import false_alarms_of
 from case_jax.localization.detections import Detections
 from case_jax.method.scores import VideoScores
@@ -163,6 +164,14 @@ def test_a_run_that_was_not_trained_here_has_no_best_checkpoint(tmp_path, report
     assert "not trained here; a checkpoint of step 0" in text
     assert "step 0. Click a heading" in text
     assert "best (step 10)" not in text
+
+
+def test_oracles_are_told(reported, parsed):
+    found = detected_segments(reported.outcome.detections, reported.dataset.info.classes)
+    truth = make_segments(reported.dataset.test.ground_truth())
+    tiou = list(reported.outcome.results.values())[-1].tiou
+    for row in map_rows(oracle_maps(truth, found, lambda segments: detection_map(truth, segments, tiou))):
+        assert row in parsed.rows
 
 
 def test_false_alarms_are_told_where_a_test_video_shows_no_action(tmp_path, reported):
