@@ -32,6 +32,7 @@ from case_jax.evaluation.recall import RecallCurve, average_recall
 from case_jax.evaluation.scored import Scored, read_scored
 from case_jax.localization.shards import find_files
 from case_jax.report.tables import alarm_table, format_table, map_table, per_class_table
+from case_jax.words import counted, plural
 
 __all__ = ["define_flags", "main"]
 
@@ -225,8 +226,9 @@ def _population(scored: Scored) -> str:
     instances = [a.label for video in scored.truth.values() for a in video.annotations]
     outside = f" ({scored.elsewhere:,} more in other subsets, not counted)" if scored.elsewhere else ""
     return (
-        f"{len(scored.truth)} videos of subset {scored.subset!r} with {len(instances):,} instances of "
-        f"{len(set(instances))} classes; {scored.num_scored:,} detections in {len(scored.detections)} of "
+        f"{counted(len(scored.truth), 'video')} of subset {scored.subset!r} with "
+        f"{counted(len(instances), 'instance')} of {counted(len(set(instances)), 'class')}; "
+        f"{counted(scored.num_scored, 'detection')} in {len(scored.detections):,} of "
         f"these videos{outside}"
     )
 
@@ -236,11 +238,11 @@ def _notes(scored: Scored, unclear: str) -> list[str]:
     notes = []
     if unknown := _num_without_duration(scored):
         notes.append(
-            f"{unknown:,} {_plural('video', unknown)} without any action {'has' if unknown == 1 else 'have'} "
+            f"{counted(unknown, 'video')} without any action {'has' if unknown == 1 else 'have'} "
             "no duration in the ground truth: left out of false alarms per hour"
         )
     if ambiguous := scored.ambiguous.label.size:
-        notes.append(f"{ambiguous:,} ambiguous {_plural('interval', ambiguous)}, never a class: {unclear}")
+        notes.append(f"{ambiguous:,} ambiguous {plural('interval', ambiguous)}, never a class: {unclear}")
     of_kind = {
         "in {} that the ground truth does not annotate": ("video", scored.left_out.videos),
         "of {} that this subset never has": ("class", scored.left_out.classes),
@@ -250,18 +252,14 @@ def _notes(scored: Scored, unclear: str) -> list[str]:
         if counts:
             total, names = sum(counts.values()), list(counts)
             named = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            place = where.format(f"{len(names):,} {_plural(kind, len(names))}")
-            notes.append(f"left out: {total:,} {_plural('detection', total)} {place} ({named})")
+            place = where.format(counted(len(names), kind))
+            notes.append(f"left out: {counted(total, 'detection')} {place} ({named})")
     return notes
 
 
 def _num_without_duration(scored: Scored) -> int:
     """How many videos without any action do not count in the hours; recall asks nothing of such videos."""
     return 0 if scored.proposals else sum(seconds is None for seconds in scored.action_free.values())
-
-
-def _plural(noun: str, count: int) -> str:
-    return noun if count == 1 else f"{noun}es" if noun.endswith("s") else f"{noun}s"
 
 
 def _notes_as_json(scored: Scored) -> dict:

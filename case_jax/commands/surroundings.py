@@ -15,8 +15,9 @@ from absl import flags
 
 from case_jax.commands.jax_variables import platform_missing
 from case_jax.errors import InputError
+from case_jax.words import listed
 
-__all__ = ["explained", "with_limit"]
+__all__ = ["LimitReached", "explained", "with_limit"]
 
 # What makes a command need less memory, of which it names the flags that it has.
 _SMALLER = (
@@ -35,6 +36,14 @@ _LOST = re.compile(
     "gloo|nccl|coordination service|barrier|heartbeat|connection (closed|reset)|unavailable|deadline",
     re.I,
 )
+
+
+class LimitReached(InputError):
+    """A limit of the system, of open files or processes, is too low.
+
+    Then threads of libraries may wait for ever for others that could not be started, so that a program which
+    waits for its threads would not end.
+    """
 
 
 def explained(error: Exception, given: flags.FlagValues | None) -> InputError | None:
@@ -75,8 +84,8 @@ def explained(error: Exception, given: flags.FlagValues | None) -> InputError | 
 
 def with_limit(error: InputError) -> InputError:
     """The error, and where it tells of too many open files, also what raises their number."""
-    if os.strerror(errno.EMFILE) in str(error) and "ulimit" not in str(error):
-        return InputError(f"{error} (ulimit -n raises the limit)")
+    if os.strerror(errno.EMFILE) in str(error) and not isinstance(error, LimitReached):
+        return LimitReached(f"{error} (ulimit -n raises the limit)")
     return error
 
 
@@ -84,9 +93,9 @@ def _out_of_memory(text: str, given: flags.FlagValues | None) -> InputError:
     """Memory of the host or of a device is too small."""
     kinds = {} if given is None else {name: given[name].flag_type() for name in given}
     smaller = [f"--{name}" for name in _SMALLER if kinds.get(name) == "int"]
-    ways = [f"a smaller {_listed(smaller, 'or')}"] if smaller else []
+    ways = [f"a smaller {listed(smaller, 'or')}"] if smaller else []
     ways += [flag for name, flag in _OTHERWISE.items() if name in kinds]
-    expected = _listed(ways, "or") if ways else "more memory, or smaller files"
+    expected = listed(ways, "or") if ways else "more memory, or smaller files"
     return InputError(f"memory: there is too little of it ({text or 'out of memory'}); expected {expected}")
 
 
@@ -94,7 +103,7 @@ def _of_system(error: OSError, given: flags.FlagValues | None) -> InputError | N
     """An error of the operating system that users can do something about."""
     reason = error.strerror or str(error)
     if error.errno in (errno.EMFILE, errno.ENFILE):
-        return InputError(f"open files: there are too many ({reason}); expected a higher limit (ulimit -n)")
+        return LimitReached(f"open files: there are too many ({reason}); expected a higher limit (ulimit -n)")
     if error.errno == errno.EAGAIN and error.filename is None:
         return _too_many_processes(reason, given)
     if error.errno == errno.ENOMEM:
@@ -134,9 +143,9 @@ def _too_many_processes(reason: str, given: flags.FlagValues | None) -> InputErr
     workers = [
         f"--{name}=0" for name in ("num_workers", "eval_workers") if given is not None and name in given
     ]
-    return InputError(
+    return LimitReached(
         f"processes and threads: no more can be started ({reason}); expected a higher limit "
-        f"({_listed(['ulimit -u', 'docker run --pids-limit', *workers], 'or')})"
+        f"({listed(['ulimit -u', 'docker run --pids-limit', *workers], 'or')})"
     )
 
 
@@ -157,8 +166,3 @@ def _first_sentence(text: str) -> str:
     """The beginning of XLA's message, without what it knows of its own allocations."""
     text = re.split(r"\. |; |: while running|--------------------| \[", text)[0]
     return text if len(text) <= 200 else text[:197] + "..."
-
-
-def _listed(names: list[str], last: str) -> str:
-    """a, b or c."""
-    return f" {last} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -9,6 +9,7 @@ import numpy as np
 from case_jax.data.feature_files import video_length
 from case_jax.data.info import DatasetInfo
 from case_jax.data.packed import DTYPES, PackedFeatures, pack
+from case_jax.words import counted
 
 __all__ = [
     "AMBIGUOUS_ONLY",
@@ -100,7 +101,7 @@ class Split:
     @property
     def population(self) -> str:
         """The number of videos and instances in words, and how many videos were left out, and why."""
-        said = f"{len(self.videos):,} videos with {self.num_instances:,} instances"
+        said = f"{counted(len(self.videos), 'video')} with {counted(self.num_instances, 'instance')}"
         if self.num_action_free:
             said += f", {self.num_action_free:,} of them without any action"
         reasons = ", ".join(f"{count:,} {why}" for why, count in self.left_out.items() if count)

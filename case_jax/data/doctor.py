@@ -9,6 +9,7 @@ from case_jax.data.doctor_features import FeatureExamination
 from case_jax.data.doctor_findings import SPLITS, Finding
 from case_jax.data.doctor_videos import Subject, UsedVideo, examine_videos, find_subject
 from case_jax.errors import InputError
+from case_jax.words import counted
 
 __all__ = ["Diagnosis", "Finding", "diagnose"]
 
@@ -92,5 +93,5 @@ def _population(split: str, subject: Subject, used: Sequence[UsedVideo]) -> str:
     title = {"train": "training", "test": "test"}[split]
     return (
         f"{title} (subset {subject.subsets[split]}): {len(videos):,} of {len(subject.splits[split]):,} "
-        f"videos are used, with {instances:,} instances"
+        f"videos are used, with {counted(instances, 'instance')}"
     )

@@ -13,6 +13,7 @@ import numpy as np
 
 from case_jax.data import csv_features, hdf5, npy, npz, torch_features
 from case_jax.data.names import is_hidden, spellings
+from case_jax.words import listed
 
 __all__ = [
     "CONTAINER_FORMATS",
@@ -88,8 +89,7 @@ def format_of(path: Path) -> Format:
 
 def describe_formats() -> str:
     """All formats in words, for messages, such as ".npy, .csv or HDF5"."""
-    *names, last = (form.name for form in FORMATS)
-    return f"{', '.join(names)} or {last}"
+    return listed([form.name for form in FORMATS], "or")
 
 
 def without_ending(name: str) -> str:

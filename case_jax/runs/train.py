@@ -26,6 +26,7 @@ from case_jax.runs.training_features import note_features
 from case_jax.training import parallel
 from case_jax.training.loop import Chunk, fit
 from case_jax.training.state import TrainState, select_seed
+from case_jax.words import counted
 
 if TYPE_CHECKING:
     from case_jax.runs.run import Run
@@ -292,7 +293,7 @@ def describe(settings: RunSettings, state: TrainState, dataset: Dataset) -> list
     return [
         f"training: {training.population}",
         f"test: {dataset.test.population}",
-        f"{len(settings.info.classes)} classes; streams {streams}; {_snippet_time(settings.info)}",
+        f"{counted(len(settings.info.classes), 'class')}; streams {streams}; {_snippet_time(settings.info)}",
         f"model: {count_parameters(state.params) / 1e6:.3f} M parameters, "
         f"{macs / 1e9:.3f} GMACs for {num_snippets} snippets",
         *([f"note: {training.missing_contrast}"] if training.missing_contrast else []),

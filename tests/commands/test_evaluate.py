@@ -74,7 +74,7 @@ def test_tables_and_populations(files):
         "test             75.00  25.00  50.00",
     ]
     assert populations.startswith(
-        "1 videos of subset 'test' with 2 instances of 2 classes; 3 detections in 1 of these videos (1 more "
+        "1 video of subset 'test' with 2 instances of 2 classes; 3 detections in 1 of these videos (1 more "
         "in other subsets, not counted); ActivityNet protocol, computed in "
     )
 

@@ -29,7 +29,7 @@ def test_what_is_loaded_and_what_is_left_out(activitynet, in_memory):
                 np.testing.assert_array_equal(video.features[stream], expected)
     assert data.test.videos[0].annotations == (("Ping-pong", 2.0, 2.0), ("Ballet", 0.5, 4.0))
     assert data.train.population == "2 videos with 2 instances (left out: 1 without annotations)"
-    assert data.test.population == "1 videos with 2 instances (left out: 1 without features)"
+    assert data.test.population == "1 video with 2 instances (left out: 1 without features)"
 
 
 def test_a_video_without_annotations_shows_no_action(activitynet):

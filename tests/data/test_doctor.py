@@ -44,7 +44,7 @@ def test_facts_of_thumos14s_layout(thumos):
     assert result.facts == (
         f"annotations: {thumos / 'gt.json'}; 20 classes",
         "training (subset train): 2 of 2 videos are used, with 2 instances",
-        "test (subset test): 1 of 1 videos are used, with 1 instances",
+        "test (subset test): 1 of 1 videos are used, with 1 instance",
         "features: rgb (3), flow (3); one snippet every 0.64 s",
     )
     assert not assert_refused_alike(thumos)

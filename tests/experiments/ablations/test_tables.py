@@ -25,7 +25,7 @@ def test_table_3_has_the_papers_rows_columns_and_orderings():
     assert [claim.published for claim in table.claims] == pytest.approx([1.1, 0.7, 2.3, 4.1])
     assert all(claim.verdict == "seen" for claim in table.claims)
     assert table.notes[-3] == (
-        "mAP in % on the test split of made up, 1 videos with 1 instances (left out: 2 without features); "
+        "mAP in % on the test split of made up, 1 video with 1 instance (left out: 2 without features); "
         "seeds 0 to 1, mean ± standard deviation."
     )
 
