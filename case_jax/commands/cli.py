@@ -17,7 +17,7 @@ from case_jax.commands import jax_variables, paths, surroundings
 from case_jax.config import CaseConfig, choices_of, help_of
 from case_jax.data.files import one_line
 from case_jax.errors import InputError
-from case_jax.runs.signals import ENDING, end_on_signals
+from case_jax.runs.signals import ENDING, end_on_signals, end_program
 
 __all__ = [
     "Command",
@@ -208,9 +208,12 @@ def _close_output() -> None:
 
 
 def _fail(error: Exception) -> typing.NoReturn:
+    line = f"error: {' '.join(str(error).split())}"
+    if isinstance(error, surroundings.LimitReached):
+        end_program(2, line)
     _close_output()
     with contextlib.suppress(BrokenPipeError):
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(line, file=sys.stderr)
     sys.exit(2)
 
 

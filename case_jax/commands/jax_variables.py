@@ -1,19 +1,19 @@
-"""JAX_* variables of the environment that would change what a seed means, or keep a command from running.
+"""Variables of the environment, above all JAX_*, that would change what a seed means, or that cannot be read.
 
-The package of the commands imports this module before jax, which would read the variables, and end a command
-in a stack trace where it cannot.
+The packages of the commands and of the benchmarks import this module before jax, which reads the variables.
 """
 
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from case_jax.errors import InputError
 
-__all__ = ["NUMBERS", "overrule", "platform_missing", "start_devices"]
+__all__ = ["NUMBERS", "overrule", "platform_missing", "start_devices", "unreadable"]
 
 # Option of JAX -> the value with which a seed means the same everywhere, which is JAX's own default. Its
 # variable has the same name in capitals. What only says where and how to compute (JAX_PLATFORMS, the cache of
@@ -30,6 +30,8 @@ NUMBERS: dict[str, Any] = {
     "jax_high_dynamic_range_gumbel": False,
     "jax_disable_jit": False,
     "jax_disable_most_optimizations": False,
+    "jax_no_tracing": False,
+    "jax_no_execution": False,
     "jax_debug_nans": False,
     "jax_debug_infs": False,
     "jax_debug_key_reuse": False,
@@ -46,6 +48,7 @@ def _take() -> dict[str, str]:
 
 
 _TAKEN = _take()  # option -> what its variable was when the commands were imported
+os.environ.pop("MPLBACKEND", None)  # matplotlib refuses one that it lacks, and our figures go to files only
 
 
 def overrule(say: Callable[[str], None]) -> None:
@@ -72,6 +75,46 @@ def overrule(say: Callable[[str], None]) -> None:
 def _means(text: str, value: Any) -> bool:
     """Whether JAX reads a text as a value."""
     return text.lower() in _WORDS[value] if isinstance(value, bool) else text == str(value)
+
+
+def unreadable(error: BaseException) -> InputError | None:
+    """An error of JAX or Flax about a variable that they cannot read in our words; None for any other."""
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if frame.f_globals.get("__name__") not in ("jax._src.config", "flax.configurations"):
+            continue
+        known = frame.f_locals
+        name = str(known.get("varname", known.get("name"))).upper()
+        if name in os.environ:
+            expected = _expected(frame.f_code.co_name, known)
+            return InputError(f"{name}: is {os.environ[name]!r}; expected {expected}, or no such variable")
+    return None
+
+
+def _expected(reader: str, known: Mapping[str, Any]) -> str:
+    """What a function of JAX or Flax takes, by its name and what it knows of the variable."""
+    if "enum_values" in known:
+        return f"one of {', '.join(known['enum_values'])}"
+    if "enum_class" in known:
+        members = known["enum_class"]
+        return f"one of {', '.join(m.value if isinstance(m.value, str) else m.name.lower() for m in members)}"
+    kinds = {"bool": "true or false", "int": "a whole number", "float": "a number"}
+    return next((words for kind, words in kinds.items() if kind in reader), "a value that jax takes")
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+    """Reports what ends the program; a variable that cannot be read in one line, with status 2.
+
+    Such an error comes where jax is imported, which is mostly before any command could catch it.
+    """
+    refused = unreadable(error)
+    if refused is None:
+        _report_as_before(kind, error, trace)
+    else:
+        print(f"error: {refused}", file=sys.stderr)
+        sys.exit(2)
+
+
+_report_as_before, sys.excepthook = sys.excepthook, _report
 
 
 def start_devices() -> None:

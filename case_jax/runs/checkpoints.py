@@ -5,6 +5,7 @@ it are in the workdir's `config.json`; see `case_jax.runs.workdir`.
 """
 
 import contextlib
+import errno
 import logging
 import math
 import os
@@ -165,7 +166,12 @@ class CheckpointStore:
         return metrics
 
     def _reason(self, error: Exception) -> str:
-        """The beginning and the end of Orbax's message, which say what it was doing and why it failed."""
+        """The beginning and the end of Orbax's message, which say what it was doing and why it failed.
+
+        Too many open files are told by that alone, of which TensorStore speaks in the middle.
+        """
+        if os.strerror(errno.EMFILE) in str(error):
+            return os.strerror(errno.EMFILE)
         text = " ".join(str(error).split()).replace(str(self._place), str(self.folder))
         text = text or type(error).__name__
         return text if len(text) <= 160 else f"{text[:75]} ... {text[-80:]}"

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
+from typing import NoReturn
 
 from case_jax.terminals import OF_TERMINALS
 
@@ -170,7 +171,7 @@ def end_at_once(number: int, message: str) -> None:
     end_program(128 + number, message)
 
 
-def end_program(status: int, message: str) -> None:
+def end_program(status: int, message: str) -> NoReturn:
     """Ends the program whatever it is doing. No file is torn, because each is written beside and renamed.
 
     Args:
@@ -183,7 +184,7 @@ def end_program(status: int, message: str) -> None:
         with contextlib.suppress(Exception):  # it may be in the middle of writing
             sys.stdout.flush()
     with contextlib.suppress(OSError):  # the terminal may be gone
-        if sys.stdout.isatty():
+        if sys.stdout is not None and sys.stdout.isatty():
             os.write(sys.stdout.fileno(), b"\x1b[?25h\n")  # the progress line had hidden the cursor
         os.write(sys.stderr.fileno(), f"{message}\n".encode())
     os._exit(status)

@@ -1,14 +1,17 @@
-"""Variables of the environment that would change what a seed means."""
+"""Variables of the environment that would change what a seed means, or that jax cannot read."""
 
+import enum
 import os
 import subprocess
 import sys
 
 import jax
 import pytest
+from flax import configurations
+from jax._src import config
 
 from case_jax.commands import jax_variables
-from case_jax.commands.jax_variables import NUMBERS, overrule, platform_missing
+from case_jax.commands.jax_variables import NUMBERS, overrule, platform_missing, unreadable
 from tests.conftest import ROOT
 from tests.helpers.commands import refusal, run_here, run_process
 from tests.helpers.refusals import assert_parts
@@ -76,7 +79,7 @@ def test_variables_that_jax_cannot_read_are_taken_away_before_it_is_imported(env
     """In a process of its own: jax would end the import in a stack trace. A worker would, too."""
     program = (
         "import os, case_jax.commands, case_jax.commands.localize\n"
-        "import jax\n"
+        "import jax, matplotlib\n"
         "from case_jax.commands.jax_variables import NUMBERS, overrule\n"
         "assert not [option for option in NUMBERS if option.upper() in os.environ]\n"
         "assert jax.config.jax_enable_x64 is False\n"
@@ -84,7 +87,12 @@ def test_variables_that_jax_cannot_read_are_taken_away_before_it_is_imported(env
     )
     arguments = [sys.executable, "-c", program]
     ended = subprocess.run(
-        arguments, cwd=ROOT, env=environment | BAD, capture_output=True, text=True, timeout=60
+        arguments,
+        cwd=ROOT,
+        env=environment | BAD | {"MPLBACKEND": "foo"},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     heeded = {line.partition(": is not heeded")[0] for line in ended.stdout.splitlines()}
@@ -99,6 +107,84 @@ def test_a_command_refuses_as_ever_where_such_a_variable_is_set(name, environmen
     said, refused = ended.stderr.splitlines()
     assert said == f"{name}={BAD[name]}: is not heeded; a seed means the same numbers everywhere"
     assert refused.startswith("error: --")
+
+
+class Mode(enum.Enum):
+    FAST = "fast"
+    EXACT = "exact"
+
+
+# What reads a variable that is "foo" -> what is expected of it.
+READERS = {
+    "bool_env": (lambda: config.bool_env("JAX_FOO", True), "true or false"),
+    "int_env": (lambda: config.int_env("JAX_FOO", 1), "a whole number"),
+    "bool": (lambda: config.bool_state("jax_foo", True, ""), "true or false"),
+    "int": (lambda: config.int_state("jax_foo", 1, ""), "a whole number"),
+    "float": (lambda: config.float_state("jax_foo", 1.0, ""), "a number"),
+    "enum": (lambda: config.enum_state("jax_foo", ["a", "b"], "a", ""), "one of a, b"),
+    "optional enum": (lambda: config.optional_enum_state("jax_foo", ["a", "b"], None, ""), "one of a, b"),
+    "enum of a class": (
+        lambda: config.enum_class_state("jax_foo", Mode, Mode.FAST, ""),
+        "one of fast, exact",
+    ),
+    "a hook": (
+        lambda: config.string_state("jax_foo", "a", "", update_global_hook=int),
+        "a value that jax takes",
+    ),
+    "flax bool": (lambda: configurations.static_bool_env("JAX_FOO", True), "true or false"),
+    "flax int": (lambda: configurations.static_int_env("JAX_FOO", 1), "a whole number"),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_variable_that_cannot_be_read_is_named(reader, monkeypatch):
+    read, expected = READERS[reader]
+    monkeypatch.setenv("JAX_FOO", "foo")
+    with pytest.raises(ValueError) as raised:
+        read()
+    assert_parts(str(unreadable(raised.value)), "JAX_FOO", "is 'foo'", f"{expected}, or no such variable")
+
+
+def test_the_values_that_are_named_are_those_that_jax_takes():
+    classes = [facts["enum_class"] for kind, _, facts in jax.config.meta.values() if kind == "enum_class"]
+    assert classes
+    for members in classes:
+        words = jax_variables._expected("", {"enum_class": members}).removeprefix("one of ").split(", ")
+        assert [members(word) for word in words] == list(members)
+
+
+def test_other_errors_are_reported_as_ever(monkeypatch):
+    reported = []
+    monkeypatch.setattr(jax_variables, "_report_as_before", lambda *error: reported.append(error))
+    with pytest.raises(ValueError) as raised:  # of jax, but not about a variable
+        jax.config.update("jax_numpy_rank_promotion", "foo")
+    error = (ValueError, raised.value, raised.tb)
+    jax_variables._report(*error)
+    assert reported == [error]
+
+
+HELP = "from case_jax.commands import main; main(['case-jax', 'train', '--help'])"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["-m", "benchmarks.sinkhorn"], id="a benchmark"),
+        pytest.param(["-m", "experiments.thumos", "--synthetic"], id="a command", marks=pytest.mark.slow),
+        pytest.param(["-c", HELP], id="help", marks=pytest.mark.slow),
+    ],
+)
+def test_a_program_says_so_in_one_line(arguments, environment):
+    """In a process of its own, which ends while it imports jax."""
+    ended = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=environment | {"JAX_LOG_COMPILES": "foo"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert_parts(refusal(ended), "JAX_LOG_COMPILES", "is 'foo'", "true or false")
 
 
 def test_commands_say_so_on_standard_error(settings, monkeypatch, tmp_path):

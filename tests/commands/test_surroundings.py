@@ -12,7 +12,7 @@ import pytest
 from absl import flags as absl_flags
 
 from case_jax.commands import extract, train
-from case_jax.commands.surroundings import explained, with_limit
+from case_jax.commands.surroundings import LimitReached, explained, with_limit
 from case_jax.errors import InputError
 from tests.conftest import ROOT
 from tests.helpers.commands import refusal
@@ -98,8 +98,53 @@ def test_too_many_files_name_what_raises_their_number():
     error = InputError("a.npy: cannot be read (Too many open files); expected features")
     assert str(with_limit(error)) == f"{error} (ulimit -n raises the limit)"
     assert with_limit(with_limit(error)).args == with_limit(error).args
+    assert isinstance(with_limit(error), LimitReached)
     other = InputError("a.npy: no such file; expected features")
     assert with_limit(other) is other
+
+
+WAITING = """
+import errno, os, sys, threading
+from case_jax.commands import cli
+
+class Command:
+    def define_flags(given):
+        pass
+
+    def main(given):
+        print("printed")
+        threading.Thread(target=threading.Event().wait).start()
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+cli.run(Command)
+"""
+
+
+def test_a_program_at_its_limit_ends_although_a_thread_waits_for_ever(environment):
+    ended = subprocess.run(
+        [sys.executable, "-c", WAITING], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert_parts(refusal(ended), "open files", "Too many open files", "ulimit -n")
+    assert ended.stdout == "printed\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="how many files are open differs")
+def test_training_ends_where_few_files_may_be_open(environment, tmp_path):
+    """Threads of Orbax would wait for ever for others that open no file."""
+    small = ["--num_steps=2", "--eval_every=2", "--num_snippets=16", "--batch_size=4", "--noreport"]
+    command = [sys.executable, "-m", "experiments.thumos", "--synthetic", f"--workdir={tmp_path / 'run'}"]
+    ended = subprocess.run(
+        ["bash", "-c", 'ulimit -n 12; exec "$@"', "bash", *command, *small],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    message = refusal(ended)
+    assert "Too many open files" in message
+    assert message.endswith("(ulimit -n raises the limit)")
 
 
 def test_a_full_disk_is_named_by_its_file():

@@ -114,6 +114,13 @@ def test_what_a_killed_process_left_behind_is_removed(fresh, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"1", "3", "4"}
 
 
+def test_too_many_open_files_are_told_also_where_orbax_tells_more(tmp_path):
+    long = f"RESOURCE_EXHAUSTED: {'x' * 200} [OS error 24: EMFILE Too many open files] {'x' * 200}"
+    with CheckpointStore(tmp_path) as store, pytest.raises(InputError) as raised, store._writing():
+        raise ValueError(long)
+    assert str(raised.value).startswith(f"{tmp_path}: cannot be written (Too many open files); ")
+
+
 def test_a_folder_that_cannot_be_written_is_named(fresh, tmp_path, monkeypatch):
     def fail(*_):
         raise ValueError("No space left\non device")
