@@ -1,5 +1,6 @@
 """A strict session: 8 virtual CPU devices, no silent promotion of ranks or dtypes."""
 
+import ctypes
 import gc
 import os
 import pickle
@@ -37,14 +38,10 @@ def standard_dtypes(strict_dtypes):
 
 
 # Folders whose tests share trainings: one worker runs them all. Elsewhere a worker runs a whole file.
-_TOGETHER = ("tests/commands", "tests/runs", "tests/report", "tests/experiments/ablations")
+_TOGETHER = ("tests/commands", "tests/runs", "tests/report", "tests/experiments/ablations", "tests/faults")
 # Files of long tests that share nothing: each test goes to whichever worker is free.
 _APART = (
-    "tests/faults/test_interrupted_processes.py",
-    "tests/test_readme.py",
     "tests/benchmarks/test_benchmarks.py",
-    "tests/benchmarks/test_extract_stages.py",
-    "tests/faults/test_disks.py",
     "tests/evaluation/test_exact_oracle.py",
 )
 _SLOW_SECONDS = 900  # limit of a slow test, fixtures included
@@ -138,6 +135,14 @@ def forget_programs():
     if _resident_bytes() > _LARGE:
         jax.clear_caches()
         gc.collect()
+        _return_free_memory()
+
+
+def _return_free_memory() -> None:
+    """Gives the system what `free` keeps: else the process seems large, and forgets, after every module."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+    if trim is not None:
+        trim(0)
 
 
 def _resident_bytes() -> int:

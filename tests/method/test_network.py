@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,12 +12,23 @@ from case_jax.method.network import (
     class_softmax,
     cluster_classification_logits,
     normalize_prototypes,
+    run_network,
     weighted_prototypes,
 )
 from case_jax.runs.published import params_from_published
 from tests.helpers import reference
 
 WIDTHS = {"rgb": 6, "flow": 4}
+_init = jax.jit(
+    lambda network, features: network.init(jax.random.key(0), features)["params"], static_argnums=0
+)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _run_network(network, params, features):
+    outputs = run_network(network, params, features)
+    assert list(outputs) == list(network.streams)  # jit sorts them
+    return outputs
 
 
 @pytest.fixture(scope="module")
@@ -25,18 +38,17 @@ def network():
 
 @pytest.fixture(scope="module")
 def features():
-    keys = jax.random.split(jax.random.key(1))
-    return {n: jax.random.normal(k, (2, 7, w)) for (n, w), k in zip(WIDTHS.items(), keys)}
+    rng = np.random.default_rng(1)
+    return {name: rng.standard_normal((2, 7, width), np.float32) for name, width in WIDTHS.items()}
 
 
 @pytest.fixture(scope="module")
 def params(network, features):
-    return network.init(jax.random.key(0), features)["params"]
+    return _init(network, features)
 
 
 def test_forward_is_the_network_of_the_paper(network, params, features):
-    outputs = network.apply({"params": params}, features)
-    assert list(outputs) == ["rgb", "flow"]
+    outputs = _run_network(network, params, features)
     for name, out in outputs.items():
         p = jax.tree.map(lambda a: np.asarray(a, np.float64), dict(params[name]))
         x = np.asarray(features[name], np.float64)
@@ -53,8 +65,8 @@ def test_forward_is_the_network_of_the_paper(network, params, features):
 
 
 def test_a_background_class_has_logit_0_and_a_share_of_every_softmax(network, params, features):
-    alone = network.apply({"params": params}, features)
-    outputs = network.clone(background=True).apply({"params": params}, features)
+    alone = _run_network(network, params, features)
+    outputs = _run_network(network.clone(background=True), params, features)
     for name, out in outputs.items():
         np.testing.assert_array_equal(out.cas, alone[name].cas)
         np.testing.assert_array_equal(out.background, np.zeros((2, 7)))
@@ -67,7 +79,7 @@ def test_a_background_class_has_logit_0_and_a_share_of_every_softmax(network, pa
 
 def test_one_class_beside_background_is_a_sigmoid(network, features):
     one = network.clone(num_classes=1, background=True)
-    outputs = one.apply(one.init(jax.random.key(0), features), features)
+    outputs = _run_network(one, _init(one, features), features)
     want = [1 / (1 + np.exp(-np.asarray(out.cas, np.float64))) for out in outputs.values()]
     np.testing.assert_allclose(class_probabilities(outputs), np.mean(want, axis=0), rtol=1e-6)
 
@@ -76,9 +88,8 @@ def test_golden_forward(golden):
     arrays, batches = np.load(golden / "base_diff3.npz"), np.load(golden / "batches.npz")
     params = params_from_published(np.load(golden / "init_state.npz"), ("rgb", "flow"))
     x = batches["x"][0]
-    outputs = CaseNetwork(("rgb", "flow"), 20).apply(
-        {"params": params}, {"rgb": x[..., :1024], "flow": x[..., 1024:]}
-    )
+    features = {"rgb": x[..., :1024], "flow": x[..., 1024:]}
+    outputs = _run_network(CaseNetwork(("rgb", "flow"), 20), params, features)
     for name, out in outputs.items():
         # Relative to the array's size: single values may be as close to 0 as one likes.
         for got, want in (
@@ -147,12 +158,12 @@ def test_prototypes_are_equations_4_and_5():
     q_s, q_a = reference.softmax(rng.standard_normal((2, 6, 3))), rng.integers(0, 2, (2, 6)).astype(float)
     e, weights = embedding.reshape(12, 4), q_s.reshape(12, 3)
     means = (weights.T @ e) / weights.sum(axis=0)[:, None]
-    got = weighted_prototypes(*(jnp.asarray(a, jnp.float32) for a in (q_s, embedding)))
+    got = jax.jit(weighted_prototypes)(*(jnp.asarray(a, jnp.float32) for a in (q_s, embedding)))
     np.testing.assert_allclose(got, reference.unit(means), rtol=1e-5)
     a = q_a.reshape(12)
     sides = np.stack([e[a == 1].mean(axis=0), e[a == 0].mean(axis=0)])
     want = 10 * reference.unit(means) @ reference.unit(sides).T
-    got = cluster_classification_logits(
+    got = jax.jit(cluster_classification_logits)(
         *(jnp.asarray(x, jnp.float32) for x in (embedding, q_s, q_a)), rho=10.0
     )
     np.testing.assert_allclose(got, want, rtol=1e-5)

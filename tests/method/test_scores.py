@@ -3,10 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from case_jax.method.network import CaseNetwork
+from case_jax.method.network import CaseNetwork, run_network
 from case_jax.method.scores import score_videos
 from case_jax.runs.published import params_from_published
 from tests.helpers import reference
+
+_score_videos = jax.jit(score_videos, static_argnames=("network", "top_k", "foreground"))
 
 
 @pytest.mark.parametrize("name", ["init_T64", "trained_T750", "trained_T750_base"])
@@ -14,7 +16,7 @@ def test_golden_scores(golden, name):
     arrays = np.load(golden / f"infer_{name}.npz")
     weights = np.load(golden / ("init_state.npz" if "init" in name else "trained_state.npz"))
     x, length = arrays["x"][None], len(arrays["x"])
-    scores = score_videos(
+    scores = _score_videos(
         params_from_published(weights, ("rgb", "flow")),
         arrays["cls_gt"],
         {"rgb": x[..., :1024], "flow": x[..., 1024:]},
@@ -28,18 +30,19 @@ def test_golden_scores(golden, name):
 @pytest.fixture(scope="module")
 def small():
     network = CaseNetwork(("rgb", "flow"), num_classes=3, hidden_dim=8, num_clusters=4)
+    rng = np.random.default_rng(0)
     features = {
-        "rgb": jax.random.normal(jax.random.key(0), (2, 16, 6)),
-        "flow": jax.random.normal(jax.random.key(1), (2, 16, 4)),
+        "rgb": rng.standard_normal((2, 16, 6), np.float32),
+        "flow": rng.standard_normal((2, 16, 4), np.float32),
     }
-    params = network.init(jax.random.key(2), features)["params"]
+    params = jax.jit(network.init)(jax.random.key(2), features)["params"]
     return network, features, params, jnp.array([[0.9, 0.1], [0.2, 0.8], [0.0, 1.0], [1.0, 0.0]])
 
 
 @pytest.mark.parametrize("foreground", ["attention", "transformed", "mixed"])
 def test_scores_are_section_4_3(small, foreground):
     network, features, params, q_c = small
-    outputs = network.apply({"params": params}, features)
+    outputs = jax.jit(run_network, static_argnums=0)(network, params, features)
     streams = [jax.tree.map(lambda a: np.asarray(a, np.float64), out) for out in outputs.values()]
     p_a = [s.attention for s in streams]
     p_t = [reference.softmax(s.cluster_logits) @ np.asarray(q_c, float)[:, 0] for s in streams]
@@ -47,7 +50,7 @@ def test_scores_are_section_4_3(small, foreground):
     classes = np.mean([reference.softmax(s.cas) for s in streams], axis=0)
     fused = (classes + sum(used)[..., None]) / (1 + len(used))
 
-    scores = score_videos(params, q_c, features, network=network, top_k=2, foreground=foreground)
+    scores = _score_videos(params, q_c, features, network=network, top_k=2, foreground=foreground)
     np.testing.assert_allclose(scores.fused, fused, rtol=1e-5)
     np.testing.assert_allclose(scores.attention, np.mean(p_a, axis=0), rtol=1e-5)
     np.testing.assert_allclose(scores.transformed_foreground, np.mean(p_t, axis=0), rtol=1e-5)
@@ -64,7 +67,7 @@ def test_scores_are_section_4_3(small, foreground):
 
 def test_without_clusters_only_the_attention_can_be_fused(small):
     network, features, params, _ = small
-    scores = score_videos(params, None, features, network=network, top_k=2, foreground="attention")
+    scores = _score_videos(params, None, features, network=network, top_k=2, foreground="attention")
     assert (scores.transformed_foreground, scores.mixed_foreground, scores.clusters) == (None, None, None)
     with pytest.raises(ValueError, match="foreground='mixed' needs cluster labels and a clustering head"):
         score_videos(params, None, features, network=network, top_k=2)
