@@ -147,6 +147,10 @@ def platform_missing(error: Exception) -> InputError | None:
         return None
     asked = getattr(jax.config, "jax_platforms")  # noqa: B009, which mypy does not know
     reason = re.sub(r" \((set JAX_PLATFORMS|you may need).*", "", reason)
+    if name := jax.config.values["jax_platform_name"]:  # an older variable
+        return InputError(
+            f"JAX_PLATFORM_NAME: is {name!r}, which does not start ({reason}); expected no such variable"
+        )
     if not asked:
         return InputError(f"JAX_PLATFORMS: is not set, and the devices do not start ({reason}); expected cpu")
     jax.config.update("jax_platforms", None)

@@ -203,6 +203,16 @@ def test_other_errors_are_not_about_platforms():
     assert platform_missing(raised.value) is None
 
 
+def test_the_older_variable_of_platforms_is_named():
+    before = jax.config.values["jax_platform_name"]
+    jax.config.update("jax_platform_name", "foo")
+    try:
+        message = str(platform_missing(RuntimeError("Unknown backend foo. Available backends are ['cpu']")))
+    finally:
+        jax.config.update("jax_platform_name", before)
+    assert_parts(message, "JAX_PLATFORM_NAME", "is 'foo' … ['cpu']", "no such variable")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("asked", ["cuda", "tpu"])
 def test_a_platform_that_is_not_there_is_named_before_any_work(asked, environment):
