@@ -11,7 +11,8 @@ shapes: no pooling, no biases and ReLUs, no joining of branches. They are taken 
 once from ours and once from the network as published, with XLA's own 3D convolutions.
 
 The stages are those of `extract` on made-up videos of 640 x 360 pixels: what a worker process does, optical
-flow (pairs of frames per second, one process), and all together. The slowest one sets the pace.
+flow (pairs of frames per second, one process), and all together with the network on squares of --size. The
+slowest one sets the pace.
 """
 
 import sys
@@ -67,7 +68,11 @@ def main(given: flags.FlagValues) -> None:
     stages: dict[str, float] = {}
     if given.video_frames:
         stages = stage_rates(
-            weights, num_frames=given.video_frames, size=(640, 360), num_workers=given.num_workers
+            weights,
+            num_frames=given.video_frames,
+            size=(640, 360),
+            crop=given.size,
+            num_workers=given.num_workers,
         )
     rows += [[name, "", f"{rate:.1f}", "", ""] for name, rate in stages.items()]
     harness.finish(

@@ -15,26 +15,18 @@ from tests.helpers.runs import Training, assert_same_run, make_dataset
 
 pytestmark = pytest.mark.faults
 
-
-@pytest.fixture
-def training(trained_process):
-    """training(workdir, "--flag", ...): the flags of the run ``trained_process`` in another workdir."""
-
-    def of(workdir, *flags):
-        return [*trained_process.flags, f"--workdir={workdir.path}", *flags]
-
-    return of
+ROOMS = (0, 24_000, 340_000)  # bytes
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("limit", [20, 0], ids=["arrays do not fit", "nothing fits"])
-def test_files_that_cannot_grow(trained_process, tmp_path, training, environment, limit):
-    """No file may grow beyond some KiB; with room again, the same command comes to the same end."""
+def test_files_that_cannot_grow(trained_process, tmp_path, environment):
+    """Arrays do not fit in 20 KiB, and no file may grow beyond; with room again, the run reaches its end."""
     workdir = Workdir(tmp_path / "W")
-    limited = ["bash", "-c", f'ulimit -f {limit}; exec "$@"', "bash"]
+    flags = [*trained_process.flags, f"--workdir={workdir.path}"]
+    limited = ["bash", "-c", 'ulimit -f 20; exec "$@"', "bash"]
     ended = subprocess.run(
-        [*limited, *interruptible("-m", "experiments.thumos", *training(workdir, "--eval_workers=0"))],
-        env={name: value for name, value in environment.items() if "COMPILATION_CACHE" not in name},
+        [*limited, *interruptible("-m", "experiments.thumos", *flags, "--eval_workers=0")],
+        env=environment,
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -43,7 +35,7 @@ def test_files_that_cannot_grow(trained_process, tmp_path, training, environment
     message = refusal(ended)
     assert message.startswith(f"{workdir.path}/")
     assert re.search(r" cannot be written \(.*File too large.*\)", message)
-    ended = run_process("thumos", *training(workdir), environment=environment, timeout=300)
+    ended = run_process("thumos", *flags, environment=environment, timeout=300)
     assert ended.returncode == 0, ended.stderr
     assert_same_run(workdir, trained_process.workdir)
 
@@ -61,25 +53,27 @@ def _mounted(folder, *arguments):
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_up(trained_process, tmp_path, training, environment):
+def test_a_disk_that_fills_up(tmp_path, standard_dtypes):
     """A file system with room for so many bytes: none, part of a checkpoint, one checkpoint but not two."""
-    disk = tmp_path / "disk"
+    dataset, disk = make_dataset(), tmp_path / "disk"
+    uninterrupted = Training(tmp_path / "roomy", dataset)
+    uninterrupted.train()
     disk.mkdir()
     with _mounted(disk, "-t", "tmpfs", "-o", "size=8m", "tmpfs"):
-        for room in (0, 24_000, 340_000):
-            workdir = Workdir(disk / f"room_{room}")
-            workdir.path.mkdir()
+        for room in ROOMS:
+            training = Training(disk / f"room_{room}", dataset)
+            training.workdir.path.mkdir(parents=True)
             filling = disk / "filling"
             filling.write_bytes(bytes(shutil.disk_usage(disk).free - room))
-            flags = training(workdir, "--eval_workers=0")
-            message = refusal(run_process("thumos", *flags, environment=environment, timeout=300))
-            assert message.startswith(str(workdir.path))
+            message = refused(training.train)
+            assert message.startswith(str(training.workdir.path))
             assert re.search(r" cannot be written \(.*No space left on device.*\)", message), message
+            saved = {path.name for path in training.workdir.checkpoints.glob("*") if path.name.isdigit()}
+            assert bool(saved) == (room == ROOMS[-1])
             filling.unlink()
-            ended = run_process("thumos", *training(workdir), environment=environment, timeout=300)
-            assert ended.returncode == 0, ended.stderr
-            assert_same_run(workdir, trained_process.workdir)
-            shutil.rmtree(workdir.path)
+            training.train()
+            assert_same_run(training.workdir, uninterrupted.workdir)
+            shutil.rmtree(training.workdir.path)
 
 
 def test_a_workdir_that_cannot_be_written(tmp_path):
