@@ -15,6 +15,8 @@ from tests.conftest import ROOT
 from tests.helpers.commands import interruptible
 from tests.helpers.refusals import assert_parts, refusal
 from tests.helpers.runs import EVAL_EVERY, Training, assert_close_run, assert_same_run
+from tests.helpers.small import BASELINE as NO_CLUSTERS
+from tests.helpers.workdirs import BASELINE
 
 
 def test_as_many_devices_as_divide_a_batch_are_taken():
@@ -132,12 +134,14 @@ def assert_close_but_for_place(found, expected):
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_go_on_and_may_read_from_disk(
-    flags, tmp_path, environment, free_port, uninterrupted
+    flags, tmp_path, environment, free_port, training
 ):
-    """From memory up to step 12, from disk afterwards."""
-    flags = [*flags, f"--workdir={tmp_path}"]
+    """From memory up to step 12, from disk afterwards; without clusters, which take long to compile."""
+    training.change(**NO_CLUSTERS, num_steps=24)
+    training.train()
+    flags = [*flags, *BASELINE, "--num_steps=24", f"--workdir={tmp_path / 'W'}"]
     printed = train_together([*flags, "--num_steps=12"], environment, free_port)
     assert "devices: 2 of 2, cpu" in printed
     printed = train_together([*flags, "--feature_store=disk", "--num_workers=0"], environment, free_port)
     assert "going on from step 12" in printed
-    assert_close_but_for_place(Workdir(tmp_path), uninterrupted)
+    assert_close_but_for_place(Workdir(tmp_path / "W"), training.workdir)

@@ -65,13 +65,6 @@ def _cut(workdir):
     return CANNOT_BE_RESTORED
 
 
-def _remove_all_files(workdir):
-    for path in list((workdir.interrupted / "18").rglob("*")):
-        if path.is_file():
-            path.unlink()
-    return CANNOT_BE_RESTORED
-
-
 def _cut_history(workdir):
     workdir.write_history(workdir.history()[:-1])
     return (
@@ -80,9 +73,7 @@ def _cut_history(workdir):
     )
 
 
-@pytest.mark.parametrize(
-    "damage", [_cut, *(pytest.param(d, marks=pytest.mark.slow) for d in (_remove_all_files, _cut_history))]
-)
+@pytest.mark.parametrize("damage", [_cut, pytest.param(_cut_history, marks=pytest.mark.slow)])
 def test_a_damaged_interrupted_state_is_not_used(interrupted, uninterrupted, damage):
     workdir = interrupted.workdir
     message = damage(workdir)
@@ -94,12 +85,11 @@ def test_a_damaged_interrupted_state_is_not_used(interrupted, uninterrupted, dam
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("again", [6, 18])
-def test_a_damaged_interrupted_state_is_replaced_by_the_next_one(training, uninterrupted, again):
+def test_a_damaged_interrupted_state_is_replaced_by_the_next_one(training, uninterrupted):
     training.interrupt(6)
     shutil.rmtree(training.workdir.interrupted / "6" / "default")
-    training.interrupt(again)
-    assert saved_steps(training.workdir.interrupted) == {again}
+    training.interrupt(6)
+    assert saved_steps(training.workdir.interrupted) == {6}
     training.train()
     assert_same_run(training.workdir, uninterrupted)
 
@@ -151,7 +141,6 @@ def _flip(content):
 
 DAMAGES = [
     pytest.param(_flip, id="flipped"),
-    pytest.param(lambda content: content[: len(content) // 2], id="cut", marks=pytest.mark.slow),
     pytest.param(lambda content: b"", id="emptied", marks=pytest.mark.slow),
 ]
 
