@@ -1,3 +1,4 @@
+import functools
 import json
 import re
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from case_jax.method.network import calibrated_cas, normalize_prototypes
+from case_jax.method.objective import joint_loss
 from case_jax.training.state import make_optimizer
 from case_jax.training.step import train_step
 from tests.helpers import reference
@@ -134,15 +136,16 @@ def test_a_step_is_pure():
 
 @pytest.mark.slow
 def test_precision_of_the_products_changes_rounding_only():
-    batch, stepped = small_batch(), {}
+    batch, losses = small_batch(), {}
     for precision in ("float32", "tf32", "bfloat16"):
-        stepped[precision] = _step(small_state(sigma=0.3, matmul_precision=precision), batch)
-    loss = {precision: float(metrics["loss"]) for precision, (_, metrics) in stepped.items()}
-    assert loss["tf32"] == loss["float32"]  # a CPU has no TF32
-    assert loss["bfloat16"] != loss["float32"]
-    assert loss["bfloat16"] == pytest.approx(loss["float32"], rel=0.02)
-    for state, metrics in stepped.values():
-        assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.cluster_labels))} == {
+        state = small_state(sigma=0.3, matmul_precision=precision)
+        loss = jax.jit(functools.partial(joint_loss, network=state.network, config=state.config))
+        losses[precision] = float(loss(state.params, batch, state.cluster_labels, 0)[0])
+        stepped, metrics = jax.eval_shape(train_step, state, batch)
+        assert {leaf.dtype for leaf in jax.tree.leaves((stepped.params, stepped.cluster_labels))} == {
             np.dtype("float32")
         }
         assert metrics["marginal_error"].dtype == np.float32
+    assert losses["tf32"] == losses["float32"]  # a CPU has no TF32
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
