@@ -16,7 +16,7 @@ from case_jax.runs.workdir import Workdir
 from case_jax.training.loop import fit
 from tests.helpers.commands import succeed_here
 from tests.helpers.files import edit_json
-from tests.helpers.workdirs import SMALL
+from tests.helpers.workdirs import BASELINE, SMALL
 
 FREE = {"train": ["synthetic_train_0001", "synthetic_train_0002"], "test": ["synthetic_test_0001"]}
 
@@ -43,7 +43,7 @@ def free(folder, *names):
 def trained(folder, tmp_path_factory):
     """A workdir and what training printed."""
     workdir = tmp_path_factory.mktemp("trained") / "W"
-    flags = [f"--data_dir={folder}", f"--workdir={workdir}", *SMALL, "--num_steps=4"]
+    flags = [f"--data_dir={folder}", f"--workdir={workdir}", *SMALL, "--num_steps=2"]
     return workdir, succeed_here("train", *flags)
 
 
@@ -75,7 +75,7 @@ def test_localising_may_find_nothing_in_a_video(trained, folder, tmp_path):
 @pytest.mark.slow
 def test_labels_that_teach_nothing_are_told_before_training(folder, tmp_path):
     stdout = succeed_here(
-        "train", f"--data_dir={folder}", f"--workdir={tmp_path / 'W'}", *SMALL, "--num_steps=1",
+        "train", f"--data_dir={folder}", f"--workdir={tmp_path / 'W'}", *SMALL, *BASELINE, "--num_steps=1",
         "--action_free=leave_out",
     )  # fmt: skip
     assert "(left out: 2 without annotations)" in stdout

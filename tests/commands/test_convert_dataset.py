@@ -5,6 +5,7 @@ import pytest
 from tests.helpers.commands import refuse_here, succeed_here
 from tests.helpers.refusals import assert_parts
 from tests.helpers.runs import contents
+from tests.helpers.workdirs import BASELINE
 from tests.helpers.wtalc import write_wtalc
 
 
@@ -63,7 +64,14 @@ def test_what_was_converted_can_be_checked_and_trained(tmp_path):
     folder, output = write_wtalc(tmp_path / "shared"), tmp_path / "D"
     succeed_here("convert_dataset", f"--input={folder}", f"--output={output}")
     assert "can be trained on" in succeed_here("check", f"--data_dir={output}")
-    sizes = ["--num_snippets=8", "--hidden_dim=8", "--num_clusters=4", "--batch_size=2", "--num_steps=1"]
+    sizes = [
+        "--num_snippets=8",
+        "--hidden_dim=8",
+        "--num_clusters=4",
+        "--batch_size=2",
+        "--num_steps=1",
+        *BASELINE,
+    ]
     trained = succeed_here(
         "train", f"--data_dir={output}", f"--workdir={tmp_path / 'W'}", *sizes, "--noreport"
     )

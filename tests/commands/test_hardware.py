@@ -14,7 +14,7 @@ from case_jax.runs.narrator import Narrator
 from case_jax.runs.workdir import Workdir
 from tests.helpers.commands import refuse_here, succeed_here
 from tests.helpers.refusals import assert_parts
-from tests.helpers.runs import FILES, assert_close_run, assert_same_run
+from tests.helpers.runs import FILES, assert_close_run
 from tests.helpers.workdirs import best_of, metrics_of, table_of
 
 PROCESSES = "--coordinator, --num_processes and --process_id"
@@ -122,14 +122,6 @@ def test_workers_of_evaluation_follow_from_the_cores(monkeypatch, cores, workers
 
 
 # Trainings
-
-
-@pytest.mark.slow
-def test_features_may_stay_on_disk(trained, tmp_path):
-    flags = [*trained.flags, f"--workdir={tmp_path}", "--num_steps=6"]
-    printed = succeed_here("train", *flags, "--feature_store=disk", "--num_workers=0")
-    assert table_of(printed) == table_of(trained.stdout)
-    assert_same_run(Workdir(tmp_path), Workdir(trained.workdir))
 
 
 SEEDS = (4, 5)

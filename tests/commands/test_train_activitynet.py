@@ -12,7 +12,7 @@ from case_jax.evaluator import Evaluator
 from case_jax.runs.workdir import Workdir
 from tests.conftest import ROOT
 from tests.helpers.commands import succeed_here
-from tests.helpers.workdirs import SMALL, best_of, metrics_of
+from tests.helpers.workdirs import BASELINE, SMALL, best_of, metrics_of
 
 pytestmark = pytest.mark.slow  # another shape of training to compile
 FLAGFILE = ROOT / "experiments" / "flags" / "activitynet13.flags"
@@ -23,7 +23,7 @@ def trained(activitynet, tmp_path_factory) -> tuple[Path, str]:
     """The workdir of a run, and what its training printed."""
     workdir = tmp_path_factory.mktemp("trained") / "W"
     flags = [f"--flagfile={FLAGFILE}", f"--data_dir={activitynet}", f"--workdir={workdir}"]
-    return workdir, succeed_here("train", *flags, *SMALL, "--num_steps=4", "--num_workers=0")
+    return workdir, succeed_here("train", *flags, *SMALL, *BASELINE, "--num_steps=4", "--num_workers=0")
 
 
 def test_training_says_how_many_videos_there_are(trained):
