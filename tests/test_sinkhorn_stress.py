@@ -26,8 +26,7 @@ PROGRAMS = [
     ((3, 7), "float16", 1),
     ((3, 7), "bfloat16", 50),
     ((1, 5), "float32", 3),
-    ((5, 1), "float64", 1),
-    ((1, 1), "bfloat16", 1),
+    ((5, 1), "bfloat16", 1),
 ]
 
 
@@ -223,14 +222,14 @@ def test_every_corner_under_vmap(shape, dtype, num_iters):
 @pytest.mark.slow
 @pytest.mark.optimised
 @given(
-    st.sampled_from(PROGRAMS[:3]),
+    st.sampled_from(PROGRAMS[:2]),
     st.sampled_from(LOGITS),
     st.sampled_from(PRIORS),
     st.sampled_from(MARGINALS),
     st.floats(-3, 3).map(lambda power: 10.0**power),
     st.integers(0, 10**6),
 )
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_any_problem_alone(chosen, logits, prior, marginal, epsilon, seed):
     """Without vmap only one of the two ways of scaling runs; under vmap both do."""
     shape, dtype, num_iters = chosen
@@ -444,8 +443,7 @@ def label_and_differentiate(logits, foreground, clusters, epsilon, sigma, hard):
 
 @pytest.mark.slow
 @pytest.mark.optimised
-@pytest.mark.parametrize("hard", [False, True])
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("dtype, hard", [("bfloat16", False), ("float32", True)])
 def test_snippet_labels_and_their_loss_at_every_corner(dtype, hard):
     rng, shape = np.random.default_rng(0), (33, 6)
     corners = list(itertools.product(LOGITS, EPSILONS, SIGMAS))
