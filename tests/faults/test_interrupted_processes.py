@@ -97,22 +97,24 @@ def test_of_two_processes_that_train_together_one_is_interrupted(
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_kills_change_nothing(trained_process, tmp_path, environment):
-    """SIGKILL at a random moment after an evaluation, and while a checkpoint is being written."""
+    """SIGKILL at the start, at a random moment after an evaluation, and while a checkpoint is written."""
     expected, workdir = trained_process.workdir, Workdir(tmp_path / "killed")
     flags = [*trained_process.flags, f"--workdir={workdir.path}"]
     rng, kills, saving = random.Random(0), 0, 0
-    while kills < 2:
+    while kills < 3:
         with (
             open(tmp_path / "log", "w") as log,
             started(flags, environment, stdout=log, stderr=log) as process,
         ):
             deadline = time.monotonic() + 100
             while process.poll() is None and time.monotonic() < deadline:
-                if kills and any(workdir.checkpoints.glob("*tmp*")):
-                    saving += 1
+                if kills == 0 and workdir.config.exists():
                     break
-                if not kills and workdir.metrics():
+                if kills == 1 and workdir.metrics():
                     time.sleep(rng.uniform(0, 0.3))
+                    break
+                if kills == 2 and any(workdir.checkpoints.glob("*tmp*")):
+                    saving += 1
                     break
                 time.sleep(0.002)
             if process.poll() is None:
