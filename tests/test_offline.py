@@ -1,4 +1,4 @@
-"""Nothing reaches for a network: not an import, not a whole run."""
+"""Nothing reaches for a network: no import here, and no whole run in `tests/test_packaging.py`."""
 
 import importlib.util
 import pkgutil
@@ -10,33 +10,13 @@ import pytest
 import benchmarks
 import case_jax
 import experiments
-from case_jax.data.thumos import write_dataset
 from tests.conftest import ROOT
-from tests.helpers.runs import make_dataset
+from tests.helpers.network import GUARD
 
-# Ends the process at the first attempt, whatever would have caught an exception.
-GUARD = """
-import os, sys
-
-def refuse(event, arguments):
-    _, _, call = event.partition("socket.")
-    if call in ("connect", "getaddrinfo", "gethostbyname", "sendto", "sendmsg"):
-        print("network:", event, arguments, file=sys.stderr, flush=True)
-        os._exit(99)
-
-sys.addaudithook(refuse)
-"""
-
-# Imports every module, and then trains, evaluates and reports.
-IMPORT_AND_RUN = """
+IMPORT = """
 import importlib
-from case_jax.commands import main
-
-data, folder, *names = sys.argv[1:]
-for name in names:
+for name in sys.argv[1:]:
     importlib.import_module(name)
-small = "--num_snippets=32 --hidden_dim=16 --num_clusters=4 --batch_size=4 --num_steps=2 --eval_every=2"
-main(["case-jax", "train", f"--data_dir={data}", *small.split(), f"--workdir={folder}"])
 """
 
 
@@ -69,15 +49,11 @@ def test_the_guard_notices_attempts_that_are_caught(environment):
 
 
 @pytest.mark.slow
-def test_importing_every_module_and_a_whole_run_open_no_connection(environment, tmp_path):
+def test_importing_every_module_opens_no_connection(environment):
     names = [*modules(case_jax), *modules(experiments), *modules(benchmarks)]
     names = [name for name in names if not name.endswith("__main__")]
     if importlib.util.find_spec("torch") is None:  # an extra that the tests can do without
         names = [name for name in names if not name.startswith("benchmarks.torch_")]
     assert {"case_jax.sinkhorn", "case_jax.data.host_batches", "experiments.thumos"} < set(names)
-    write_dataset(make_dataset(), tmp_path / "data")
-    folders = [str(tmp_path / name) for name in ("data", "run")]
-    ended = guarded(IMPORT_AND_RUN, *folders, *names, environment=environment)
+    ended = guarded(IMPORT, *names, environment=environment)
     assert ended.returncode == 0, ended.stderr
-    assert "mAP (%)" in ended.stdout
-    assert (tmp_path / "run" / "report.html").exists()

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
+from case_jax.data.thumos import write_dataset
 from tests.conftest import ROOT
+from tests.helpers.network import GUARD
 
 PACKAGE = {
     str(path.relative_to(ROOT))
@@ -21,32 +24,29 @@ PACKAGE = {
 DIST_INFO = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "top_level.txt"}
 BESIDE = {"CHANGELOG.md", "LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg"}
 
-# As in the README: a run, from its first step to detections in a video.
+# As in the README: a run, from its first step to its report (whose template is data of the package) and to
+# detections in a video; then the console script.
 USE = """
+import pathlib
 import numpy as np
-from case_jax import CaseConfig, Localizer, Run
+import case_jax
+from case_jax import CaseConfig, Localizer, Run, sinkhorn, write_report
+from case_jax.commands import main
 
-config = CaseConfig(num_snippets=32, batch_size=4, hidden_dim=16, num_clusters=4, num_steps=2)
-run = Run.begin("run", config, "synthetic", eval_every=2)
+config = CaseConfig(
+    num_snippets=32, batch_size=2, hidden_dim=16, num_clusters=4, learning_rate=5e-4, num_steps=2
+)
+run = Run.begin("run", config, "D", eval_every=2)
 run.train()
-for which, result in run.evaluate().results.items():
+outcome = Run.open("run").evaluate()
+for which, result in outcome.results.items():
     print(f"{which}: mAP {100 * result.average:.2f} %")
+write_report(run, outcome)
 localizer = Localizer.load("run")
 video = {stream: np.zeros((20, width)) for stream, width in localizer.stream_widths.items()}
 for action in localizer.localize(video)[:3]:
     print(f"{action.start:.1f} to {action.end:.1f} s  {action.label}")
-"""
-
-# The console script, and the report, whose template is data of the package.
-COMMANDS = """
-import pathlib, sys
-import case_jax
-from case_jax import write_report, Run, sinkhorn
-from case_jax.commands import main
-
 main(["case-jax", "--help"])
-run = Run.open("run")
-write_report(run, run.evaluate())
 print(pathlib.Path(case_jax.__file__).parents[1], callable(sinkhorn))
 """
 
@@ -118,13 +118,13 @@ def test_source_archive_makes_the_same_wheel(sdist, wheel, tmp_path):
 
 
 @pytest.mark.slow
-def test_wheel_works_away_from_the_checkout(wheel, environment, tmp_path):
+def test_wheel_works_away_from_the_checkout_and_opens_no_connection(wheel, environment, tmp_path):
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
-    elsewhere.mkdir()
+    write_dataset(make_synthetic_dataset(0, SyntheticSpec(num_train=6, num_test=2)), elsewhere / "D")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     ended = subprocess.run(
-        [sys.executable, "-c", USE + COMMANDS],
+        [sys.executable, "-c", GUARD + USE],
         cwd=elsewhere,
         env={**environment, "PYTHONPATH": str(site)},
         capture_output=True,
@@ -136,4 +136,4 @@ def test_wheel_works_away_from_the_checkout(wheel, environment, tmp_path):
     assert "case-jax NAME --flag=value" in ended.stdout
     assert ended.stdout.splitlines()[-1].split() == [str(site), "True"]
     assert "</html>" in (elsewhere / "run" / "report.html").read_text()
-    assert os.listdir(elsewhere) == ["run"]
+    assert set(os.listdir(elsewhere)) == {"D", "run"}

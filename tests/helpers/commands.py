@@ -16,7 +16,16 @@ from case_jax.commands import cli
 from case_jax.runs.signals import ENDING
 from tests.conftest import ROOT
 
-__all__ = ["Ended", "interruptible", "refusal", "refuse_here", "run_here", "run_process", "succeed_here"]
+__all__ = [
+    "Ended",
+    "as_users_have_it",
+    "interruptible",
+    "refusal",
+    "refuse_here",
+    "run_here",
+    "run_process",
+    "succeed_here",
+]
 
 
 class Ended(NamedTuple):
@@ -39,7 +48,7 @@ def run_here(module: str, *arguments: object) -> Ended:
     """
     command = importlib.import_module(module if "." in module else f"case_jax.commands.{module}")
     stdout, stderr = io.StringIO(), io.StringIO()
-    with _as_users_have_it(), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+    with as_users_have_it(), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         try:
             cli.run(command, [module, *map(str, arguments)])
             status = 0
@@ -98,8 +107,8 @@ def interruptible(*arguments: object) -> list[str]:
 
 
 @contextlib.contextmanager
-def _as_users_have_it() -> Iterator[None]:
-    """Undoes what the test session sets, and afterwards what a command sets."""
+def as_users_have_it() -> Iterator[None]:
+    """One device, and dtypes and ranks promoted as users have it; afterwards all is as before."""
     handlers = {number: signal.getsignal(number) for number in ENDING}
     unraisable, verbosity = sys.unraisablehook, logging.get_verbosity()
     devices = jax.devices

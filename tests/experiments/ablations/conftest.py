@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import pytest
 
-from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
+from case_jax.data.synthetic import SyntheticSpec
 from case_jax.data.thumos import write_dataset
 from tests.helpers.commands import succeed_here
+from tests.helpers.one_stream import one_stream_dataset
 from tests.helpers.workdirs import SMALL
 
 COMMAND = "experiments.ablations.__main__"
@@ -25,7 +26,7 @@ class Made(NamedTuple):
 def small_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     spec = SyntheticSpec(num_train=8, num_test=4, num_classes=2, width=8)
-    write_dataset(make_synthetic_dataset(0, spec), folder)
+    write_dataset(one_stream_dataset(spec), folder)
     return folder
 
 

@@ -2,18 +2,16 @@
 
 import csv
 import json
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from case_jax.runs.train import train
+from experiments.ablations import runs
 from experiments.ablations.__main__ import WANTED
-from tests.conftest import ROOT
-from tests.helpers.commands import refuse_here, succeed_here
+from tests.helpers.commands import refuse_here, run_here, succeed_here
+from tests.helpers.runs import contents
 
 COMMAND = "experiments.ablations.__main__"
 
@@ -53,9 +51,9 @@ def test_the_printed_table_has_the_values_of_the_written_one(made):
 def test_table_1_has_the_size_of_the_model(made):
     content = json.loads((made.workdir / "table_1.json").read_text())
     (row,) = content["rows"]
-    # Two streams of 8 channels, 16 hidden ones, 2 classes, 4 clusters: Fig. 2.
-    parameters = 2 * (2 * (8 * 16 + 16) + (16 * 2 + 2) + (16 + 1) + 16 * 4)
-    macs = 2 * 32 * (2 * 8 * 16 + 16 * 2 + 16 + 16 * 4)
+    # A stream of 8 channels, 16 hidden ones, 2 classes, 4 clusters: Fig. 2.
+    parameters = 2 * (8 * 16 + 16) + (16 * 2 + 2) + (16 + 1) + 16 * 4
+    macs = 32 * (2 * 8 * 16 + 16 * 2 + 16 + 16 * 4)
     assert row["parameters (M)"]["values"] == [parameters / 1e6]
     assert row["MACs (G)"]["values"] == [macs / 1e9]
     assert row["parameters (M)"]["published_on_thumos14"] == 2.13
@@ -99,22 +97,21 @@ def test_frames_are_shown(made, tmp_path, small_folder):
 
 
 @pytest.mark.slow
-def test_a_killed_command_goes_on_to_the_same_tables(made, tmp_path, environment):
+def test_a_command_that_ended_between_two_runs_goes_on_to_the_same_tables(made, tmp_path, monkeypatch):
     command = [*made.flags, f"--workdir={tmp_path}", "--table=6"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.ablations", *command],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/*/seed_0/metrics.jsonl")) and time.monotonic() < deadline:
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+
+    def end_at_seed_1(group, *arguments, **settings):
+        if group[0].settings.seed == 1:
+            raise SystemExit(9)
+        train(group, *arguments, **settings)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "train", end_at_seed_1)
+        assert run_here(COMMAND, *command).returncode == 9
     assert not (tmp_path / "table_6.csv").exists()
+    seed_0 = contents(next(tmp_path.glob("runs/*/seed_0")) / "checkpoints")
     succeed_here(COMMAND, *command)
+    assert contents(next(tmp_path.glob("runs/*/seed_0")) / "checkpoints") == seed_0
     tables = [(workdir / "table_6.csv").read_text() for workdir in (tmp_path, made.workdir)]
     assert tables[0] == tables[1]
 

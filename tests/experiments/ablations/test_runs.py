@@ -10,7 +10,7 @@ import pytest
 from case_jax.config import CaseConfig
 from case_jax.data.dataset import Annotation, Dataset, Split, Video
 from case_jax.data.info import DatasetInfo
-from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
+from case_jax.data.synthetic import SyntheticSpec
 from case_jax.errors import InputError
 from case_jax.evaluation.matching import make_segments
 from case_jax.evaluation.mean_average_precision import detection_map
@@ -24,6 +24,7 @@ from case_jax.training.parallel import make_mesh
 from experiments.ablations import runs
 from experiments.ablations.runs import Laboratory, fingerprint, run_name
 from experiments.ablations.variants import BASELINE, FULL, WITH_CCC, Variant
+from tests.helpers.one_stream import one_stream_dataset
 from tests.helpers.runs import contents
 
 pytestmark = pytest.mark.usefixtures("standard_dtypes")
@@ -32,7 +33,7 @@ CONFIG = CaseConfig(num_snippets=16, hidden_dim=6, num_clusters=3, batch_size=4,
 
 @pytest.fixture(scope="module")
 def dataset():
-    return make_synthetic_dataset(0, SyntheticSpec(num_train=6, num_test=4, num_classes=2, width=6))
+    return one_stream_dataset(SyntheticSpec(num_train=6, num_test=4, num_classes=2, width=6))
 
 
 def laboratory(folder, dataset, seeds=(0, 1), at_once=1, **fields):
@@ -50,10 +51,10 @@ def laboratory(folder, dataset, seeds=(0, 1), at_once=1, **fields):
 
 @pytest.fixture(scope="module")
 def trained(dataset, tmp_path_factory):
-    """A workdir in which the full method is trained with seeds 0 and 1 at once; read only."""
+    """A workdir in which the full method is trained with seeds 0 and 1; read only."""
     folder = tmp_path_factory.mktemp("trained")
     with jax.numpy_dtype_promotion("standard"):
-        laboratory(folder, dataset, at_once=2).evaluated(FULL)
+        laboratory(folder, dataset).evaluated(FULL)
     return folder
 
 
@@ -119,6 +120,15 @@ def test_a_history_has_every_chunk_of_every_seed(make):
     assert steps.tolist() == [2, 4]
     assert values.shape == (2, 2)
     assert (values > 0).all()
+
+
+def test_as_many_seeds_train_together_as_asked(dataset, tmp_path, monkeypatch):
+    together = []
+    monkeypatch.setattr(
+        runs, "train", lambda group, *_, **__: together.append([r.settings.seed for r in group])
+    )
+    laboratory(tmp_path, dataset, seeds=(0, 1, 2), at_once=2).train([FULL])
+    assert together == [[0, 1], [2]]
 
 
 @pytest.mark.slow
