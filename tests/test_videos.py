@@ -16,7 +16,7 @@ from tests.helpers.videos import write_video
 
 pytestmark = [pytest.mark.slow, pytest.mark.optimised]
 
-FALLS = ("fall-02-cam1", "fall-16-cam0", "fall-21-cam0")  # short ones, 25 snippets in all
+FALLS = ("fall-16-cam0", "fall-21-cam0")  # short ones
 
 
 @pytest.fixture(scope="module")

@@ -205,8 +205,9 @@ def test_features_are_those_of_pytorch(names, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.optimised
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_deepminds_clip_is_playing_cricket(backend, shared_data):
+@pytest.mark.parametrize("backend, snippets", [("cpu", 4), ("gpu", 1)])
+def test_deepminds_clip_is_playing_cricket(backend, snippets, shared_data):
+    """The whole clip in the form for CPUs, and one snippet of it in the form for GPUs."""
     av = pytest.importorskip("av")
     folder = shared_data / "i3d"
     golden = np.load(folder / "golden.npz")
@@ -215,8 +216,10 @@ def test_deepminds_clip_is_playing_cricket(backend, shared_data):
         frames = np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)][:64])
     np.testing.assert_array_equal(frames.sum(axis=(1, 2, 3), dtype=np.int64), golden["frame_sums"])
     params = prepare(read_weights().params, backend=backend)  # the form is another's, the device is this one
-    features = i3d_output(params, frames.reshape(4, 16, 224, 224, 3)).features
-    assert np.abs(features - golden["features"]).max() < 1e-4 * golden["features"].max()
+    features = i3d_output(params, frames.reshape(4, 16, 224, 224, 3)[:snippets]).features
+    assert np.abs(features - golden["features"][:snippets]).max() < 1e-4 * golden["features"].max()
+    if snippets < 4:
+        return
     probabilities = np.asarray(jax.nn.softmax(i3d_output(params, frames[None]).logits[0]))
     assert classes[probabilities.argmax()] == "playing cricket"
     assert probabilities.max() == pytest.approx(0.9971, abs=5e-5)
