@@ -28,14 +28,18 @@ ablations: $(RUNS)  ## the paper's tables and figures on the synthetic data set,
 # A fifth of the time, or more, is saved where XLA optimises less. Long tests that are marked `optimised` see programs
 # as users have them: golden numbers to their last digits, the network for videos, which computes for long, and
 # trainings on very short videos (equal activations are not always equal where XLA optimises less).
-# (pytest ends with status 5 where PYTEST_FLAGS name no such test.)
+# (pytest ends with status 5 where PYTEST_FLAGS name no such test.) Many long tests wait for processes, so that three
+# workers keep two cores busy.
 QUICKLY := XLA_FLAGS="--xla_backend_optimization_level=0 $$XLA_FLAGS"
+
+# Hundreds of processes import the package: its bytecode is kept, also where the environment says otherwise.
+export PYTHONDONTWRITEBYTECODE :=
 
 test: $(READY)  ## the fast tests, about five minutes on two cores
 	$(QUICKLY) $(RUN) -m pytest $(PYTEST_FLAGS)
 
 test-slow: $(READY)  ## the tests that take long: whole training runs, thousands of cases, several processes
-	$(QUICKLY) $(RUN) -m pytest -m "slow and not optimised" $(PYTEST_FLAGS) || [ $$? = 5 ]
+	$(QUICKLY) $(RUN) -m pytest -n 3 -m "slow and not optimised" $(PYTEST_FLAGS) || [ $$? = 5 ]
 	$(RUN) -m pytest -m "slow and optimised" $(PYTEST_FLAGS) || [ $$? = 5 ]
 
 coverage: $(READY)  ## the lines of case_jax that the fast tests do not reach, named

@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 
 from case_jax.commands import cli, inputs
-from case_jax.config import CaseConfig
+from case_jax.config import CaseConfig, fields_of_role
 from tests.conftest import ROOT
 
 FLAGFILES = sorted((ROOT / "experiments" / "flags").glob("*.flags"))
@@ -86,3 +86,17 @@ def test_activitynets_flagfiles_say_whose_settings_they_are(version):
         "--feature_store=disk",
     ):
         assert flag in path.read_text().splitlines()
+
+
+def test_every_class_is_a_choice_at_test_time_and_own_videos_take_it():
+    given = {
+        name: [
+            line
+            for line in (ROOT / "experiments" / "flags" / f"{name}.flags").read_text().splitlines()
+            if line.startswith("--")
+        ]
+        for name in ("every_class", "own")
+    }
+    names = {line.removeprefix("--").partition("=")[0] for line in given["every_class"]}
+    assert names <= set(fields_of_role("test"))
+    assert set(given["every_class"]) <= set(given["own"])
