@@ -1,16 +1,14 @@
 """Finds actions in a user's own videos: takes features of any length, returns labelled times."""
 
-import math
-import numbers
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from case_jax.data.extraction import ExtractedVideo
-from case_jax.data.given import Features, GivenVideo, open_video
+from case_jax.data.given import Features, GivenVideo, open_video, snippet_seconds
 from case_jax.data.packed import DTYPES
 from case_jax.data.windows import bucket, fill_up, read_window, sample_window
 from case_jax.errors import InputError
@@ -19,7 +17,7 @@ from case_jax.localization.detect import localize_windows
 from case_jax.localization.detections import Detection, Detections
 from case_jax.localization.scored_windows import ScoredVideo, ScoredWindow, collect
 from case_jax.method.sampled_videos import score_window, score_window_fully
-from case_jax.method.scores import default_foreground
+from case_jax.method.scores import default_foreground, mean_over_seeds
 from case_jax.runs.settings import RunSettings
 from case_jax.runs.workdir import Workdir
 from case_jax.training.state import TrainState
@@ -27,7 +25,6 @@ from case_jax.video.extract import extractor_of
 
 __all__ = ["Features", "Localizer"]
 
-_SECONDS = 1e-15, 1e15  # shortest and longest snippet, far from where times overflow
 _LEAST_WINDOW = 4  # in units of T; the default window unless a test video was longer
 
 
@@ -41,6 +38,9 @@ class Localizer:
     Each window decides for itself which classes it contains, while the activation sequence of a class runs
     through all windows. So an action that crosses from one window to the next is found as a whole, if a
     window that it overlaps contains its class. Soft-NMS runs over the whole video.
+
+    **Several seeds.** Seeds of one training may decide together: their activation sequences and their video
+    scores are averaged, so that what a single seed imagines counts for less.
 
     **Memory.** Features are read window by window, at most T snippets at once. Snippets between the samples
     are read, too, to check that they are finite. G + G / T numbers are kept for each sample. Proposals are
@@ -57,7 +57,7 @@ class Localizer:
         seconds_per_snippet: time of a snippet in the run's data, which is the default here; None if its
             features were rescaled.
         reading: how arrays in files of features are to be taken, as in the run's data.
-        step: training steps of the checkpoint.
+        step: training steps of the checkpoint; of several seeds, the most.
         window: length in snippets of the longest video that is one window.
         extraction: how the features of the run's data were made from videos; None if not known.
 
@@ -73,18 +73,25 @@ class Localizer:
         (0.0, 12.8)
     """
 
-    def __init__(self, settings: RunSettings, state: TrainState, *, window: int | None = None):
+    def __init__(
+        self,
+        settings: RunSettings,
+        state: TrainState | Sequence[TrainState],
+        *,
+        window: int | None = None,
+    ):
         """Takes a run that is in memory.
 
         Args:
             settings: settings of the run.
-            state: its trained state, on one device.
+            state: its trained state, on one device; or those of several seeds, which decide together.
             window: length in snippets of the longest video that is one window; default the length of the
                 run's longest test video, or 4 T if that is shorter or not known.
 
         Raises:
             InputError: if ``window`` is not a positive whole number.
         """
+        states = (state,) if isinstance(state, TrainState) else tuple(state)
         if window is None:
             window = max(_LEAST_WINDOW * settings.config.num_snippets, settings.longest_video or 0)
         if isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1:
@@ -96,9 +103,9 @@ class Localizer:
         self.seconds_per_snippet = None if settings.info.rescaled else settings.info.seconds_per_snippet
         # Where the run's features were rescaled, those to localise are not: they come with their times.
         self.reading = settings.info.reading._replace(rescaled=False)
-        self.step = int(state.step)
+        self.step = max(int(one.step) for one in states)
         self.extraction = settings.extraction
-        self._info, self._config, self._state = settings.info, settings.config, state
+        self._info, self._config, self._states = settings.info, settings.config, states
 
     @classmethod
     def load(
@@ -119,6 +126,26 @@ class Localizer:
             InputError: if there is no run or no checkpoint, or ``window`` is not a positive whole number.
         """
         return cls(*Workdir(workdir).load(which), window=window)
+
+    @classmethod
+    def load_together(
+        cls,
+        workdir: str | os.PathLike,
+        which: Literal["best", "last"] = "last",
+        *,
+        window: int | None = None,
+    ) -> "Localizer":
+        """Restores all seeds of one training, which decide together.
+
+        Args:
+            workdir: folder that training with several seeds wrote.
+            which: "best" by average mAP, each seed by itself, or "last", which needs no annotations.
+            window: as for `__init__`.
+
+        Raises:
+            InputError: as `load` and `Workdir.load_together` do.
+        """
+        return cls(*Workdir(workdir).load_together(which), window=window)
 
     def localize(
         self,
@@ -159,7 +186,7 @@ class Localizer:
         """`localize` with arrays as results: `Detections` by class, in the order that soft-NMS gives."""
         if isinstance(features, list | tuple):
             return list(self.detect_each(features, fps, frames_per_snippet))
-        seconds = self._seconds(fps, frames_per_snippet)
+        seconds = snippet_seconds(self._info, fps, frames_per_snippet)
         (found,) = self._detect([("features", features)], seconds)
         if isinstance(found, InputError):
             raise found
@@ -186,7 +213,7 @@ class Localizer:
             InputError: as `localize` does, or raised by ``videos`` itself. All videos before it are yielded
                 first.
         """
-        for found in self._detect(_named(videos), self._seconds(fps, frames_per_snippet)):
+        for found in self._detect(_named(videos), snippet_seconds(self._info, fps, frames_per_snippet)):
             if isinstance(found, InputError):
                 raise found
             yield found
@@ -211,7 +238,7 @@ class Localizer:
             InputError: as `localize` does for ``fps`` and ``frames_per_snippet``, or raised by ``videos``
                 itself. All videos before it are yielded first.
         """
-        return self._detect(_named(videos), self._seconds(fps, frames_per_snippet), go_on=True)
+        return self._detect(_named(videos), snippet_seconds(self._info, fps, frames_per_snippet), go_on=True)
 
     def curves(
         self, features: Features, fps: float | None = None, frames_per_snippet: float | None = None
@@ -229,7 +256,7 @@ class Localizer:
         Raises:
             InputError: as `localize` does.
         """
-        seconds = self._seconds(fps, frames_per_snippet)
+        seconds = snippet_seconds(self._info, fps, frames_per_snippet)
         video = open_video(features, self.stream_widths, "features")
         num_windows = -(-video.length // self.window)
         parts = [self._score(score_window_fully, video, index, num_windows) for index in range(num_windows)]
@@ -335,50 +362,26 @@ class Localizer:
         """Calls a scorer for one window of a video.
 
         Returns:
-            The positions in the video of the T samples, and the scorer's result.
+            The positions in the video of the T samples, and the scorer's result, the mean over seeds.
         """
         config, num_snippets = self._config, self._config.num_snippets
         distinct, samples = sample_window(video.length, index, num_windows, num_snippets)
         bounds = [i * video.length // num_windows for i in (index, index + 1)]
         rows = read_window(video, distinct, *bounds, at_once=num_snippets)
-        scored = scorer(
-            self._state.params,
-            self._state.cluster_labels if config.ccc else None,
-            fill_up(rows, bucket(len(distinct), num_snippets), DTYPES[config.feature_dtype]),
-            samples,
-            network=self._state.network,
-            top_k=config.top_k,
-            foreground=default_foreground(config),
-        )
-        return distinct[samples], scored
-
-    def _seconds(self, fps: float | None, frames_per_snippet: float | None) -> float:
-        """Seconds from the start of a snippet to the start of the next."""
-        given = {"fps": fps, "frames_per_snippet": frames_per_snippet}
-        for name, value in given.items():
-            if value is None:
-                if self.seconds_per_snippet is None:
-                    raise InputError(
-                        f"{name}: is missing, and the run's features were rescaled, which tell no time; "
-                        "expected fps and frames_per_snippet of these videos"
-                    )
-                continue
-            number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-            if not (number and 0 < value < math.inf):
-                raise InputError(f"{name}: is {value!r}; expected a finite number above 0")
-        if fps is None:
-            fps = self._info.frames_per_second
-        if frames_per_snippet is None:
-            frames_per_snippet = self._info.frames_per_snippet
-        try:
-            seconds = float(frames_per_snippet) / float(fps)
-        except OverflowError:
-            seconds = math.inf
-        if not _SECONDS[0] <= seconds <= _SECONDS[1]:
-            raise InputError(
-                f"frames_per_snippet: is {frames_per_snippet} with {fps} fps; expected snippets of seconds"
+        filled = fill_up(rows, bucket(len(distinct), num_snippets), DTYPES[config.feature_dtype])
+        scored = [
+            scorer(
+                state.params,
+                state.cluster_labels if config.ccc else None,
+                filled,
+                samples,
+                network=state.network,
+                top_k=config.top_k,
+                foreground=default_foreground(config),
             )
-        return seconds
+            for state in self._states
+        ]
+        return distinct[samples], mean_over_seeds(scored)
 
     def _listed(self, found: Detections) -> list[Detection]:
         columns = (column.tolist() for column in (found.start, found.end, found.score))

@@ -102,6 +102,36 @@ def test_a_video_of_one_window_is_what_evaluation_makes_of_it(changes):
         assert_close(ours, theirs)
 
 
+def test_several_seeds_decide_by_the_mean_of_their_scores(localizer_and_state):
+    localizer, state = localizer_and_state
+    other = state.replace(params=jax.tree.map(lambda array: -array, state.params))
+    settings = RunSettings(CONFIG, INFO, WIDTHS, seed=0, eval_every=1, tiou=(0.5,))
+    features = make_features(16)
+    curves = [one.curves(features) for one in (localizer, Localizer(settings, other))]
+    together = Localizer(settings, [state, other])
+    for name in ("attention", "transformed", "mixed", "classes"):
+        ours, *theirs = (getattr(one, name) for one in (together.curves(features), *curves))
+        np.testing.assert_allclose(ours, np.mean(theirs, axis=0), rtol=0, atol=1e-6)
+        assert np.abs(theirs[0] - theirs[1]).max() > 0.01
+
+    scored = [
+        score_window(
+            one.params,
+            one.cluster_labels,
+            features,
+            jnp.arange(16),
+            network=one.network,
+            top_k=CONFIG.top_k,
+            foreground="mixed",
+        )
+        for one in (state, other)
+    ]
+    fused, video = (np.mean(arrays, axis=0) for arrays in zip(*scored))
+    expected = localize_windows(fused, video[None], duration=16 * 0.64, config=CONFIG)
+    assert_close(together.detect(features), expected)
+    assert_equal(Localizer(settings, [state]).detect(features), localizer.detect(features))
+
+
 @pytest.mark.slow
 def test_recorded_data_is_localised_as_evaluation_does(shared_data):
     folder = shared_data / "inertial"

@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags, logging
 
 from case_jax.commands import jax_variables, paths, surroundings
-from case_jax.config import CaseConfig, choices_of, help_of
+from case_jax.config import CaseConfig, choices_of, fields_of_role, help_of
 from case_jax.data.files import one_line
 from case_jax.errors import InputError
 from case_jax.runs.signals import ENDING, end_on_signals, end_program
@@ -23,10 +23,12 @@ __all__ = [
     "Command",
     "config_from_flags",
     "define_config_flags",
+    "define_test_time_flags",
     "parse_numbers",
     "require",
     "run",
     "tiou_from_flags",
+    "with_test_time_flags",
 ]
 
 
@@ -279,22 +281,48 @@ def tiou_from_flags(given: flags.FlagValues) -> tuple[float, ...]:
 def define_config_flags(given: flags.FlagValues) -> None:
     """Defines one flag for each field of `CaseConfig`, with the field's default."""
     for field in dataclasses.fields(CaseConfig):
-        kind: typing.Any = field.type
-        default: typing.Any = field.default
-        help_text = help_of(field.name)
-        if choices := choices_of(field.name):
-            flags.DEFINE_enum(field.name, default, choices, help_text, flag_values=given)
-        elif isinstance(kind, types.GenericAlias):
-            numbers = ",".join(f"{v:g}" for v in default)
-            help_text += '; "first:last:step" or "a,b,c"'
-            flags.DEFINE_string(field.name, numbers, help_text, flag_values=given)
-        else:
-            define: typing.Any = {
-                int: flags.DEFINE_integer,
-                float: flags.DEFINE_float,
-                bool: flags.DEFINE_boolean,
-            }[kind]
-            define(field.name, default, help_text, flag_values=given)
+        _define_config_flag(given, field, field.default, help_of(field.name))
+
+
+def define_test_time_flags(given: flags.FlagValues) -> None:
+    """Defines a flag for each field of `CaseConfig` that may be tried on a trained run, without a default."""
+    for field in dataclasses.fields(CaseConfig):
+        if field.metadata["role"] == "test":
+            help_text = f"{help_of(field.name)}; default as the run's settings say"
+            _define_config_flag(given, field, None, help_text)
+
+
+def with_test_time_flags(config: CaseConfig, given: flags.FlagValues) -> CaseConfig:
+    """A trained run's config with the test-time settings that the flags of `define_test_time_flags` name.
+
+    Raises:
+        InputError: if a value is out of range, or does not suit the run.
+    """
+    asked: dict[str, typing.Any] = {}
+    for name in fields_of_role("test"):
+        if (value := getattr(given, name)) is not None:
+            numbers = isinstance(getattr(config, name), tuple)
+            asked[name] = parse_numbers(name, value) if numbers else value
+    return dataclasses.replace(config, **asked)
+
+
+def _define_config_flag(
+    given: flags.FlagValues, field: dataclasses.Field, default: typing.Any, help_text: str
+) -> None:
+    kind: typing.Any = field.type
+    if choices := choices_of(field.name):
+        flags.DEFINE_enum(field.name, default, choices, help_text, flag_values=given)
+    elif isinstance(kind, types.GenericAlias):
+        numbers = None if default is None else ",".join(f"{v:g}" for v in default)
+        help_text += '; "first:last:step" or "a,b,c"'
+        flags.DEFINE_string(field.name, numbers, help_text, flag_values=given)
+    else:
+        define: typing.Any = {
+            int: flags.DEFINE_integer,
+            float: flags.DEFINE_float,
+            bool: flags.DEFINE_boolean,
+        }[kind]
+        define(field.name, default, help_text, flag_values=given)
 
 
 def config_from_flags(given: flags.FlagValues) -> CaseConfig:

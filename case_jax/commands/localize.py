@@ -38,7 +38,7 @@ from case_jax.commands.extraction import define_weights_flags, end_with_bad
 from case_jax.commands.localize_videos import chosen_names, extract_videos, write_page
 from case_jax.commands.outputs import check_outputs
 from case_jax.commands.progress import videos_bar
-from case_jax.config import CaseConfig, choices_of, help_of
+from case_jax.config import CaseConfig
 from case_jax.data.feature_files import Widths, check_shapes, video_length
 from case_jax.data.feature_folders import find_sources
 from case_jax.data.files import write_text_atomically
@@ -72,6 +72,9 @@ def define_flags(given: flags.FlagValues) -> None:
     """Defines the flags of this command."""
     flags.DEFINE_string("checkpoint", None, "workdir of a training run", flag_values=given)
     flags.DEFINE_enum("which", "best", ["best", "last"], "which of its checkpoints", flag_values=given)
+    flags.DEFINE_boolean(
+        "together", False, "all seeds that --checkpoint holds decide together", flag_values=given
+    )
     flags.DEFINE_string("features", None, "folder with features of videos", flag_values=given)
     flags.DEFINE_string(
         "video", None, "a video file, or a folder of them, to extract first", flag_values=given
@@ -123,13 +126,7 @@ def define_flags(given: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "srt", None, "also write SubRip subtitles, one file per video, to this folder", flag_values=given
     )
-    flags.DEFINE_enum(
-        "always_localize",
-        None,
-        choices_of("always_localize"),
-        f"{help_of('always_localize')}; default as the run's settings say",
-        flag_values=given,
-    )
+    cli.define_test_time_flags(given)
     flags.DEFINE_float(
         "min_score", _MIN_SCORE, "score from which subtitles show a detection", flag_values=given
     )
@@ -143,21 +140,23 @@ def main(given: flags.FlagValues) -> None:
     output = _of_shard(given, cli.require(given, "output", "the path of a JSON file to write"))
     _check_numbers(given)
     _check_outputs(given, output)
-    settings, state = workdir.load(given.which)
+    if given.together:
+        settings, states = workdir.load_together(given.which)
+    else:
+        settings, state = workdir.load(given.which)
+        states = (state,)
     if settings.info.rescaled and not (given.fps and given.frames_per_snippet):
         raise InputError(
             f"{workdir.path}: was trained on rescaled features, which tell no time; expected --fps and "
             "--frames_per_snippet of these"
         )
     console = Console(soft_wrap=True, markup=False, highlight=False)
-    if given.always_localize is not None:
-        config = dataclasses.replace(settings.config, always_localize=given.always_localize)
-        settings = settings._replace(config=config)
-    localizer = Localizer(settings, state, window=given.window)
+    settings = settings._replace(config=cli.with_test_time_flags(settings.config, given))
+    localizer = Localizer(settings, states, window=given.window)
     extracted = extract_videos(given, localizer, output, console) if given.video else None
     folder = str(extracted.folder) if extracted else given.features
     videos = _find_videos(given, folder, localizer, console, extracted and extracted.paths)
-    record = ResumableDetections(output, _identity(given, settings, state, localizer, folder), console.print)
+    record = ResumableDetections(output, _identity(given, settings, states, localizer, folder), console.print)
     marks = {name: mark_of_files(sources) for name, sources in videos.items() if name in record}
     known = {name: record.entries(name, mark) for name, mark in marks.items()}
     results = {name: entries for name, entries in known.items() if entries is not None}
@@ -185,9 +184,10 @@ def main(given: flags.FlagValues) -> None:
     if extracted and given.page:
         write_page(given, localizer, extracted, results)
     record.forget()
+    of_seeds = f"checkpoints of {len(states)} seeds" if given.together else "checkpoint"
     console.print(
         f"{sum(map(len, results.values())):,} detections in {len(results):,} videos, by the {given.which} "
-        f"checkpoint (step {localizer.step}): {output}"
+        f"{of_seeds} (step {localizer.step}): {output}"
     )
     if extracted and given.page:
         console.print(f"page: {given.page}")
@@ -336,7 +336,11 @@ def _open_each(
 
 
 def _identity(
-    given: flags.FlagValues, settings: RunSettings, state: TrainState, localizer: Localizer, folder: str
+    given: flags.FlagValues,
+    settings: RunSettings,
+    states: Sequence[TrainState],
+    localizer: Localizer,
+    folder: str,
 ) -> dict[str, Any]:
     """Everything that detections follow from, besides the features' contents."""
     config = {
@@ -345,10 +349,11 @@ def _identity(
         if name not in _NEW_SETTINGS or value != getattr(CaseConfig, name)
     }
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for path, leaf in jax.tree_util.tree_leaves_with_path((state.params, state.cluster_labels)):
-        array = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
+    for state in states:
+        for path, leaf in jax.tree_util.tree_leaves_with_path((state.params, state.cluster_labels)):
+            array = np.asarray(leaf)
+            digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+            digest.update(array.tobytes())
     return {
         "step": localizer.step,
         "checkpoint": digest.hexdigest(),

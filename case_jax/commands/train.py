@@ -11,7 +11,9 @@ import dataclasses
 import functools
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import jax
 from absl import flags
 from rich.console import Console
 
@@ -23,6 +25,7 @@ from case_jax.errors import InputError
 from case_jax.evaluation.false_alarms import FalseAlarms
 from case_jax.evaluation.mean_average_precision import DetectionMap
 from case_jax.evaluator import Evaluator, false_alarms_of
+from case_jax.method.scores import VideoScores
 from case_jax.report.tables import alarm_table, map_table, seeds_table
 from case_jax.report.write import missing_packages, require_report_packages, write_report
 from case_jax.runs.hardware import Hardware, in_first_process
@@ -76,16 +79,28 @@ def main(given: flags.FlagValues) -> None:
         if training:
             _train(runs, where, narrator)
         seconds = time.perf_counter() - began if training else None
-        results, alarms, said = _evaluate(given, runs, where, narrator, seconds)
+        evaluated = _evaluate(given, runs, where, narrator, seconds)
     if not first:
         return
     if given.synthetic:
         narrator.say("synthetic data: these figures say nothing about real video")
-    print(map_table(results[runs[0].settings.seed]) if len(runs) == 1 else seeds_table(results))
-    for seed, of_seed in alarms.items():
+    if len(runs) == 1:
+        print(map_table(evaluated.results[runs[0].settings.seed]))
+    else:
+        print(seeds_table(evaluated.results, evaluated.together))
+    for seed, of_seed in evaluated.alarms.items():
         print(f"\n{f'seed {seed}: ' if len(runs) > 1 else ''}{alarm_table(of_seed)}")
-    if said:
-        print("\n" + "\n".join(said))
+    if evaluated.said:
+        print("\n" + "\n".join(evaluated.said))
+
+
+class _Evaluated(NamedTuple):
+    """The evaluation of all seeds."""
+
+    results: dict[int, dict[str, DetectionMap]]  # of each seed
+    together: dict[str, DetectionMap]  # of several seeds as one model
+    alarms: dict[int, FalseAlarms]  # of each seed, where test videos show no action
+    said: list[str]  # what there is to say about the reports
 
 
 def _runs(given: flags.FlagValues, config: CaseConfig, narrator: ConsoleNarrator) -> list[Run]:
@@ -130,15 +145,11 @@ def _evaluate(
     where: Hardware,
     narrator: ConsoleNarrator,
     seconds: float | None,
-) -> tuple[dict[int, dict[str, DetectionMap]], dict[int, FalseAlarms], list[str]]:
-    """Evaluates the runs and writes their reports.
-
-    Returns:
-        The results of every seed, its false alarms where test videos show no action, and what there is to say
-        about the reports.
-    """
+) -> _Evaluated:
+    """Evaluates the runs, and several of them as one model, too, and writes their reports."""
     first, training = hardware.is_first_process(given), given.mode == "train"
-    results, alarms, said = {}, {}, []
+    results, together, alarms, said = {}, {}, {}, []
+    mean = None
     with contextlib.ExitStack() as stack:
         evaluator = None
         if first:
@@ -158,6 +169,8 @@ def _evaluate(
             results[run.settings.seed] = outcome.results
             if not first:
                 continue
+            assert outcome.last_scores is not None
+            mean = _with_mean(mean, outcome.last_scores, len(results))
             counted = false_alarms_of(run.dataset.test, run.dataset.info, outcome.detections)
             if counted is not None:
                 alarms[run.settings.seed] = counted
@@ -166,7 +179,18 @@ def _evaluate(
                     narrator.say(line)
             if given.report is not False:
                 said.append(_report(given, run, outcome, seconds))
-    return results, alarms, said
+        if len(runs) > 1 and evaluator is not None and mean is not None:
+            detections = evaluator.localize(mean, outcome.state.config).detections()
+            last, *_ = outcome.results  # all seeds have trained as long
+            together[f"all seeds together, {last}"] = evaluator.map_of(detections, cli.tiou_from_flags(given))
+    return _Evaluated(results, together, alarms, said)
+
+
+def _with_mean(mean: VideoScores | None, scores: VideoScores, count: int) -> VideoScores:
+    """The mean of ``count`` seeds' scores: of that of the seeds before, and those of one seed more."""
+    if mean is None:
+        return scores
+    return jax.tree.map(lambda before, more: before + (more - before) / count, mean, scores)
 
 
 def _report(given: flags.FlagValues, run: Run, outcome: Outcome, seconds: float | None) -> str:

@@ -1,20 +1,25 @@
 """One video's features as a caller of the localizer hands them over, read piece by piece."""
 
 import itertools
+import math
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from case_jax.data.feature_files import FeatureFiles, check_lengths, read_snippets
+from case_jax.data.info import DatasetInfo
 from case_jax.data.packed import DTYPES
 from case_jax.data.sources import check_finite
 from case_jax.errors import InputError
 
-__all__ = ["Features", "GivenVideo", "open_video"]
+__all__ = ["Features", "GivenVideo", "open_video", "snippet_seconds"]
 
 # One video: stream -> (T_v, D), or one array of the streams side by side.
 Features = Mapping[str, Any] | np.ndarray
+
+_SECONDS = 1e-15, 1e15  # shortest and longest snippet, far from where times overflow
 
 
 class GivenVideo(NamedTuple):
@@ -50,6 +55,45 @@ def open_video(features: Features, widths: Mapping[str, int], name: str) -> Give
     if isinstance(features, Mapping):
         return _open_streams(features, widths, name)
     return _open_side_by_side(features, widths, name)
+
+
+def snippet_seconds(info: DatasetInfo, fps: float | None, frames_per_snippet: float | None) -> float:
+    """Seconds from the start of a snippet to the start of the next.
+
+    Args:
+        info: the facts of the run's data, which fill in for what is None.
+        fps: frames per second of the videos.
+        frames_per_snippet: distance in frames between the starts of consecutive snippets.
+
+    Raises:
+        InputError: if a number is not a positive finite one, both make snippets of absurd lengths, or one of
+            them is None and ``info`` cannot tell it.
+    """
+    given = {"fps": fps, "frames_per_snippet": frames_per_snippet}
+    for name, value in given.items():
+        if value is None:
+            if info.rescaled:
+                raise InputError(
+                    f"{name}: is missing, and the run's features were rescaled, which tell no time; "
+                    "expected fps and frames_per_snippet of these videos"
+                )
+            continue
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not (number and 0 < value < math.inf):
+            raise InputError(f"{name}: is {value!r}; expected a finite number above 0")
+    if fps is None:
+        fps = info.frames_per_second
+    if frames_per_snippet is None:
+        frames_per_snippet = info.frames_per_snippet
+    try:
+        seconds = float(frames_per_snippet) / float(fps)
+    except OverflowError:
+        seconds = math.inf
+    if not _SECONDS[0] <= seconds <= _SECONDS[1]:
+        raise InputError(
+            f"frames_per_snippet: is {frames_per_snippet} with {fps} fps; expected snippets of seconds"
+        )
+    return seconds
 
 
 def _open_files(files: FeatureFiles, widths: Mapping[str, int], name: str) -> GivenVideo:

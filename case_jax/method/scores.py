@@ -4,8 +4,9 @@ This file scores B videos of T snippets. `case_jax.method.sampled_videos` scores
 """
 
 import functools
-from collections.abc import Mapping
-from typing import Literal, NamedTuple
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +23,17 @@ from case_jax.method.network import (
     run_network,
 )
 
-__all__ = ["Foreground", "VideoScores", "default_foreground", "fuse_scores", "score_videos"]
+__all__ = [
+    "Foreground",
+    "VideoScores",
+    "default_foreground",
+    "fuse_scores",
+    "mean_over_seeds",
+    "score_videos",
+]
 
+
+Scores = TypeVar("Scores")
 
 Foreground = Literal["attention", "transformed", "mixed"]  # P^A, P^T or both (P^M), Table 6
 
@@ -42,6 +52,20 @@ class VideoScores(NamedTuple):
 def default_foreground(config: CaseConfig) -> Foreground:
     """With clustering-assisted testing "mixed" (P^M), otherwise "attention" (P^A)."""
     return "mixed" if config.clustering_assisted_testing else "attention"
+
+
+def mean_over_seeds(scored: Sequence[Scores]) -> Scores:
+    """Scores of the same videos by several seeds, averaged: T-CAS, P^A, P^T and video scores.
+
+    Args:
+        scored: S `VideoScores`, or arrays, or tuples of them, all of the same shapes.
+
+    Returns:
+        The same kind; of a single seed its own scores, to the bit.
+    """
+    if len(scored) == 1:
+        return scored[0]
+    return jax.tree.map(lambda *arrays: functools.reduce(operator.add, arrays) / len(arrays), *scored)
 
 
 @functools.partial(jax.jit, static_argnames=("network", "top_k", "foreground"))

@@ -66,12 +66,15 @@ def map_rows(results: Mapping[str, DetectionMap]) -> list[list[str]]:
     return rows + [[title, *_percent(_map_values(result))] for title, result in results.items()]
 
 
-def seeds_table(seeds: Mapping[int, Mapping[str, DetectionMap]]) -> str:
+def seeds_table(
+    seeds: Mapping[int, Mapping[str, DetectionMap]], together: Mapping[str, DetectionMap] | None = None
+) -> str:
     """`map_rows` of several seeds, then mean and standard deviation over the seeds, as aligned text.
 
     Args:
         seeds: seed -> {"last ...": result, "best ...": result}, with the same order and thresholds for all
             seeds. Results whose titles have the same first word are averaged.
+        together: title -> result of all seeds as one model; rows at the end.
 
     Returns:
         A table. The deviation is the sample standard deviation (n - 1), which is nan for one seed.
@@ -87,6 +90,8 @@ def seeds_table(seeds: Mapping[int, Mapping[str, DetectionMap]]) -> str:
         spread = np.std(of_seeds, axis=0, ddof=1) if len(of_seeds) > 1 else np.full(len(of_seeds[0]), np.nan)
         rows.append([f"{name}, mean of {len(of_seeds)} seeds", *_percent(np.mean(of_seeds, axis=0))])
         rows.append([f"{name}, standard deviation", *_percent(spread)])
+    for title, result in (together or {}).items():
+        rows.append([title, *_percent(_map_values(result))])
     return format_table(rows)
 
 

@@ -31,6 +31,7 @@ class Outcome(NamedTuple):
     state: TrainState  # the best state
     scores: VideoScores | None  # of the test videos, by the best state
     detections: dict[str, Detections]  # test video -> detections by the best state
+    last_scores: VideoScores | None = None  # of the test videos, by the last state
 
 
 def evaluate_run(
@@ -54,7 +55,7 @@ def evaluate_run(
         InputError: if there is no run, or a run with other classes, streams or widths than the data set.
     """
     results: dict[str, DetectionMap] = {}
-    scores, detections, step = None, {}, -1
+    scores, last_scores, detections, step = None, None, {}, -1
     checkpoints: tuple[Literal["last", "best"], ...] = ("last", "best")
     for which in checkpoints:
         settings, state = run.workdir.load(which, mesh=mesh)
@@ -70,7 +71,8 @@ def evaluate_run(
             state = state.replace(config=config(settings.config))
         if int(state.step) != step:
             step, scores = int(state.step), evaluator.score(state)
+            last_scores = scores if last_scores is None else last_scores
             detections = evaluator.localize(scores, state.config).detections()
             result = evaluator.map_of(detections, tiou)
         results[f"{which} (step {step})"] = result
-    return Outcome(settings, results, state, scores, detections)
+    return Outcome(settings, results, state, scores, detections, last_scores)

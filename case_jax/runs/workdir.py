@@ -183,3 +183,35 @@ class Workdir:
                 raise InputError(f"{self.checkpoints}: holds no checkpoint; expected one from training")
             template = settings.fresh_state()
             return settings, store.restore(template if mesh is None else replicate(template, mesh), step)
+
+    def load_together(
+        self, which: Literal["best", "last"] = "last"
+    ) -> tuple[RunSettings, tuple[TrainState, ...]]:
+        """Restores the trained states of all seeds that trained together here.
+
+        Args:
+            which: see `load`; each seed's own.
+
+        Returns:
+            The settings, those of the first seed, and one state a seed.
+
+        Raises:
+            InputError: if there are fewer than two seeds, they are of different trainings, or one of them has
+                no checkpoint.
+        """
+        seeds = self.seeds()
+        if len(seeds) < 2:
+            raise InputError(
+                f"{self.path}: holds no runs of several seeds; expected the folder that a training with "
+                "--num_seeds wrote"
+            )
+        loaded = [seed.load(which) for seed in seeds]
+        first = loaded[0][0]
+        for seed, (settings, _) in zip(seeds, loaded):
+            if (difference := first.difference(settings._replace(seed=first.seed))) is not None:
+                name, old, new = difference
+                raise InputError(
+                    f"{seed.path}: has {name} = {new}, and {seeds[0].path} has {old}; expected seeds of one "
+                    "training"
+                )
+        return first, tuple(state for _, state in loaded)

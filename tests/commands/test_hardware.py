@@ -159,6 +159,7 @@ def test_many_seeds_end_in_mean_and_deviation(seeds):
         "last, standard deviation",
         "best, mean of 2 seeds",
         "best, standard deviation",
+        "all seeds together, last",
     ]
     of_seeds = [metrics_of(workdir / f"seed_{seed}") for seed in SEEDS]
     last = np.array([[*rows[-1]["map"], rows[-1]["average"]] for rows in of_seeds])
@@ -168,6 +169,26 @@ def test_many_seeds_end_in_mean_and_deviation(seeds):
         mean, deviation = rows[f"{which}, mean of 2 seeds"], rows[f"{which}, standard deviation"]
         np.testing.assert_allclose(mean[columns], values.mean(axis=0), atol=0.0051)
         np.testing.assert_allclose(deviation[columns], values.std(axis=0, ddof=1), atol=0.0051)
+
+
+@pytest.mark.slow
+def test_localising_with_all_seeds_together_is_what_training_measured(small_dataset, seeds, tmp_path):
+    workdir, printed = seeds
+    flags = [f"--checkpoint={workdir}", f"--features={small_dataset}/features/test", "--which=last"]
+    said = succeed_here("localize", *flags, f"--output={tmp_path / 'found.json'}", "--together")
+    assert "by the last checkpoints of 2 seeds (step 6)" in " ".join(said.split())
+    evaluated = json.loads(
+        succeed_here(
+            "evaluate",
+            f"--ground_truth={small_dataset}/gt.json",
+            f"--predictions={tmp_path / 'found.json'}",
+            "--json",
+        )
+    )
+    *_, row = table_of(printed)
+    assert float(row.split()[-1]) == pytest.approx(100 * evaluated["average"], abs=0.0051)
+    refused = refuse_here("localize", *flags, f"--output={tmp_path / 'alone.json'}")
+    assert_parts(refused, workdir, "2 seeds", "seed_4")
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 import contextlib
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -12,8 +13,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from case_jax.localization.detections import to_activitynet
 from case_jax.localization.export import as_csv, as_srt, as_webvtt
 from case_jax.localizer import Localizer
+from case_jax.runs.workdir import Workdir
 from tests.conftest import ROOT
 from tests.helpers.commands import interruptible, refuse_here, run_here, succeed_here
 from tests.helpers.files import edit_json
@@ -417,6 +420,26 @@ def test_the_output_of_an_earlier_version_is_used(flags, tmp_path, uninterrupted
     output.write_text(json.dumps(content))
     assert succeed_here("localize", *flags).splitlines()[0] == "4 of 4 videos were there already"
     assert output.read_bytes() == uninterrupted
+
+
+def test_settings_of_test_time_may_be_tried(trained, features, flags, tmp_path, expected):
+    """As with --mode=evaluate of training."""
+    tried = ["--class_threshold=0.02", "--video_score=probability", "--proposal_thresholds=0.02,0.3"]
+    succeed_here("localize", *flags, *tried)
+    found = results_of(tmp_path / "found.json")
+    settings, state = Workdir(trained.workdir).load("best")
+    config = dataclasses.replace(
+        settings.config, class_threshold=0.02, video_score="probability", proposal_thresholds=(0.02, 0.3)
+    )
+    localizer = Localizer(settings._replace(config=config), state)
+    for name in NAMES:
+        video = {stream: np.load(features / stream / f"{name}.npy") for stream in STREAMS}
+        detections = localizer.detect(video)
+        assert to_activitynet({name: detections}, localizer.classes)["results"][name] == found[name]
+    assert found != expected
+    assert_parts(
+        refuse_here("localize", *flags, "--class_threshold=2"), "--class_threshold", "2.0", "0 and 1"
+    )
 
 
 @pytest.mark.slow

@@ -116,6 +116,16 @@ def test_seeds_table_has_mean_and_sample_deviation():
         np.testing.assert_allclose(rows[f"{which}, standard deviation"], deviation, atol=0.0051)
 
 
+def test_all_seeds_together_stand_at_the_end():
+    one, other = (_result([0.5], [[value], [value]]) for value in (0.25, 0.5))
+    seeds = {0: {"last (step 2)": one}, 1: {"last (step 2)": one}}
+    *same, row = seeds_table(seeds, {"all seeds together, last (step 2)": other}).splitlines()
+    assert _cells(row) == ("all seeds together, last (step 2)", [50.0, 50.0])
+    assert [_cells(line) for line in same[2:]] == [
+        _cells(line) for line in seeds_table(seeds).splitlines()[2:]
+    ]
+
+
 def test_one_seed_has_no_deviation():
     lines = seeds_table({7: {"last (step 2)": _result([0.5], [[0.25], [0.75]])}}).splitlines()
     assert [_cells(line)[0] for line in lines[2:]] == [

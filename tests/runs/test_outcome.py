@@ -36,6 +36,9 @@ def test_results_are_those_that_training_recorded(run, evaluator):
     assert json.loads(json.dumps(predictions)) == json.loads(run.workdir.predictions.read_text())
     assert outcome.scores is not None
     assert len(outcome.scores.video) == 4  # test videos
+    assert outcome.last_scores is not None
+    last = evaluator.localize(outcome.last_scores, run.settings.config).detections()
+    assert evaluator.map_of(last, run.settings.tiou).per_tiou.tolist() == rows[-1]["map"]
 
 
 def test_a_checkpoint_that_is_both_is_evaluated_once(run, evaluator):

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import shutil
 
 import jax
@@ -9,6 +10,7 @@ from case_jax.runs.checkpoints import CheckpointStore
 from case_jax.runs.workdir import Workdir
 from tests.helpers.refusals import assert_parts, bad, refusal
 from tests.helpers.runs import SETTINGS
+from tests.helpers.small import assert_equal_trees
 
 ROW = {"step": 2, "losses": {"loss": 1.5}, "tiou": [0.5], "map": [0.25], "average": 0.25}
 
@@ -72,6 +74,24 @@ def test_seeds_that_trained_together_have_folders_of_their_own(tmp_path):
     together.begin(SETTINGS)  # a run that happens to hold such folders
     assert [workdir.path for workdir in together.seeds()] == [tmp_path]
     assert [workdir.path for workdir in Workdir(tmp_path / "none").seeds()] == [tmp_path / "none"]
+
+
+def test_all_seeds_of_one_training_are_loaded_together(together, tmp_path):
+    parent = Workdir(together[0].path.parent)
+    settings, states = parent.load_together()
+    assert settings == together[0].settings()
+    for seed, state in zip(together, states, strict=True):
+        assert_equal_trees(state.params, seed.load("last")[1].params)
+
+    assert_parts(refusal(together[0].load_together), together[0].path, "no … several seeds", "--num_seeds")
+    for seed in together:
+        shutil.copytree(seed.path, tmp_path / seed.path.name)
+    other = Workdir(tmp_path / together[1].path.name)
+    content = json.loads(other.config.read_text())
+    content["method"]["sigma"] = 0.5
+    other.config.write_text(json.dumps(content))
+    message = refusal(Workdir(tmp_path).load_together)
+    assert_parts(message, other.path, "sigma = 0.5", "one training")
 
 
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
