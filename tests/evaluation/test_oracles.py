@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from case_jax.evaluation.matching import make_segments
@@ -131,6 +131,11 @@ _ENTRIES = st.lists(
 
 @settings(max_examples=30, deadline=None)
 @given(truth=_ENTRIES.filter(bool), found=_ENTRIES, other=_ENTRIES)
+@example(
+    truth=[_entry("a", 0, 5), _entry("a", 1, 7)],
+    found=[_entry("a", 5, 7, 0.1), _entry("a", 4, 6, 0.1)],  # both fit the second action equally well
+    other=[],
+)
 def test_what_holds_for_any_detections(truth, found, other):
     actions, detections = make_segments({"v": truth}), make_segments({"v": found, "w": other})
     before = detection_map(actions, detections, _TIOU).per_class
@@ -143,7 +148,11 @@ def test_what_holds_for_any_detections(truth, found, other):
 
 
 def _greedy_tious(truth, found):
-    """tIoU of the pairs that a loop takes: of all pairs that are left, always the one of highest tIoU."""
+    """tIoU of the pairs that a loop takes: of all pairs that are left, always the one of highest tIoU.
+
+    Of equal ones it takes the earlier action's, then the surer detection's, then the earlier detection's.
+    """
+    found = sorted(found, key=lambda d: (-d["score"], *d["segment"]))
     pairs = sorted(
         (-float(tiou(*map(np.float64, (*d["segment"], *a["segment"])))), i, j)
         for (i, a), (j, d) in itertools.product(enumerate(truth), enumerate(found))
