@@ -48,7 +48,10 @@ def _take() -> dict[str, str]:
 
 
 _TAKEN = _take()  # option -> what its variable was when the commands were imported
-os.environ.pop("MPLBACKEND", None)  # matplotlib refuses one that it lacks, and our figures go to files only
+# What changes nothing here, and ends a command where it cannot be read: figures go to files whatever the
+# backend, and names of source files in compiled programs do not matter.
+for _name in ("MPLBACKEND", "JAX_HLO_SOURCE_FILE_CANONICALIZATION_REGEX"):
+    os.environ.pop(_name, None)
 
 
 def overrule(say: Callable[[str], None]) -> None:
