@@ -17,7 +17,7 @@ from case_jax.localization.detect import localize_windows
 from case_jax.localization.detections import Detection, Detections
 from case_jax.localization.scored_windows import ScoredVideo, ScoredWindow, collect
 from case_jax.method.sampled_videos import score_window, score_window_fully
-from case_jax.method.scores import default_foreground, mean_over_seeds
+from case_jax.method.scores import default_foreground, mean_with_seed
 from case_jax.runs.settings import RunSettings
 from case_jax.runs.workdir import Workdir
 from case_jax.training.state import TrainState
@@ -369,8 +369,9 @@ class Localizer:
         bounds = [i * video.length // num_windows for i in (index, index + 1)]
         rows = read_window(video, distinct, *bounds, at_once=num_snippets)
         filled = fill_up(rows, bucket(len(distinct), num_snippets), DTYPES[config.feature_dtype])
-        scored = [
-            scorer(
+        mean = None
+        for count, state in enumerate(self._states, start=1):
+            scored = scorer(
                 state.params,
                 state.cluster_labels if config.ccc else None,
                 filled,
@@ -379,9 +380,8 @@ class Localizer:
                 top_k=config.top_k,
                 foreground=default_foreground(config),
             )
-            for state in self._states
-        ]
-        return distinct[samples], mean_over_seeds(scored)
+            mean = mean_with_seed(mean, scored, count)
+        return distinct[samples], mean
 
     def _listed(self, found: Detections) -> list[Detection]:
         columns = (column.tolist() for column in (found.start, found.end, found.score))

@@ -286,8 +286,9 @@ def define_config_flags(given: flags.FlagValues) -> None:
 
 def define_test_time_flags(given: flags.FlagValues) -> None:
     """Defines a flag for each field of `CaseConfig` that may be tried on a trained run, without a default."""
+    at_test_time = fields_of_role("test")
     for field in dataclasses.fields(CaseConfig):
-        if field.metadata["role"] == "test":
+        if field.name in at_test_time:
             help_text = f"{help_of(field.name)}; default as the run's settings say"
             _define_config_flag(given, field, None, help_text)
 

@@ -9,11 +9,10 @@ python -m experiments.evaluate --ground_truth=gt.json --predictions=p.json --sub
 Several files, such as the shards of `case-jax localize`, are merged: --predictions='p-*-of-00004.json'.
 """
 
-import functools
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from absl import flags
@@ -120,13 +119,13 @@ def main(given: flags.FlagValues) -> None:
         as_json, tables = _recall_as_json(recall), [_recall_table(recall, given.subset)]
         how, unclear = "average recall as in ActivityNet's proposal task", "passed over"
     else:
-        score = functools.partial(_map, given, scored, thresholds)
+        score = _scorer(given, scored, thresholds)
         result, alarms = score(scored.found), _false_alarms(scored, alarm_scores, truth_path)
         as_json = _as_json(result) | ({"false_alarms": _alarms_as_json(alarms)} if alarms else {})
         tables = [per_class_table(result), map_table({given.subset: result})]
         tables += [alarm_table(alarms)] if alarms else []
         if given.oracles:
-            maps = oracle_maps(scored.instances, scored.found, score)
+            maps = oracle_maps(scored.instances, scored.found, score, as_found=result)
             as_json["oracles"] = {title: _means_as_json(one) for title, one in maps.items()}
             tables.append(map_table(maps))
         how, unclear = PROTOCOLS[given.protocol].title, PROTOCOLS[given.protocol].ambiguous
@@ -164,18 +163,18 @@ def _check_flags(given: flags.FlagValues) -> tuple[float, ...] | None:
     return scores
 
 
-def _map(
-    given: flags.FlagValues, scored: Scored, thresholds: Sequence[float], found: Segments
-) -> DetectionMap:
-    """Scores detections by the protocol that is asked for."""
+def _scorer(
+    given: flags.FlagValues, scored: Scored, thresholds: Sequence[float]
+) -> Callable[[Segments], DetectionMap]:
+    """What scores detections by the protocol that is asked for."""
     intervals = _ambiguous(given.ambiguous, scored.database) if given.ambiguous else {}
-    ambiguous = (scored.ambiguous, make_segments(intervals))
-    return map_by_protocol(
+    ambiguous = Segments(*map(np.concatenate, zip(scored.ambiguous, make_segments(intervals))))
+    return lambda found: map_by_protocol(
         given.protocol,
         scored.instances,
         found,
         thresholds,
-        ambiguous=Segments(*map(np.concatenate, zip(*ambiguous))),
+        ambiguous=ambiguous,
         seconds_per_snippet=given.seconds_per_snippet,
     )
 

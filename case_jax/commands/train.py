@@ -13,7 +13,6 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 from absl import flags
 from rich.console import Console
 
@@ -25,7 +24,7 @@ from case_jax.errors import InputError
 from case_jax.evaluation.false_alarms import FalseAlarms
 from case_jax.evaluation.mean_average_precision import DetectionMap
 from case_jax.evaluator import Evaluator, false_alarms_of
-from case_jax.method.scores import VideoScores
+from case_jax.method.scores import mean_with_seed
 from case_jax.report.tables import alarm_table, map_table, seeds_table
 from case_jax.report.write import missing_packages, require_report_packages, write_report
 from case_jax.runs.hardware import Hardware, in_first_process
@@ -170,7 +169,7 @@ def _evaluate(
             if not first:
                 continue
             assert outcome.last_scores is not None
-            mean = _with_mean(mean, outcome.last_scores, len(results))
+            mean = mean_with_seed(mean, outcome.last_scores, len(results))
             counted = false_alarms_of(run.dataset.test, run.dataset.info, outcome.detections)
             if counted is not None:
                 alarms[run.settings.seed] = counted
@@ -184,13 +183,6 @@ def _evaluate(
             last, *_ = outcome.results  # all seeds have trained as long
             together[f"all seeds together, {last}"] = evaluator.map_of(detections, cli.tiou_from_flags(given))
     return _Evaluated(results, together, alarms, said)
-
-
-def _with_mean(mean: VideoScores | None, scores: VideoScores, count: int) -> VideoScores:
-    """The mean of ``count`` seeds' scores: of that of the seeds before, and those of one seed more."""
-    if mean is None:
-        return scores
-    return jax.tree.map(lambda before, more: before + (more - before) / count, mean, scores)
 
 
 def _report(given: flags.FlagValues, run: Run, outcome: Outcome, seconds: float | None) -> str:

@@ -28,7 +28,11 @@ AS_FOUND = "as found"  # title of the detections themselves
 
 
 def oracle_maps(
-    truth: Segments, found: Segments, score: Callable[[Segments], DetectionMap]
+    truth: Segments,
+    found: Segments,
+    score: Callable[[Segments], DetectionMap],
+    *,
+    as_found: DetectionMap | None = None,
 ) -> dict[str, DetectionMap]:
     """The mAP of detections as they were found, and with each thing perfect.
 
@@ -36,6 +40,7 @@ def oracle_maps(
         truth: the annotated actions, in seconds; at least one.
         found: detections with scores in any order, in seconds.
         score: a protocol's mAP of detections, such as `detection_map` with this ground truth.
+        as_found: what ``score`` says of ``found``, if that is known already.
 
     Returns:
         Title -> mAP: first "as found", then "perfect video labels" and so on, in the order of `ORACLES`.
@@ -54,8 +59,9 @@ def oracle_maps(
         {'as found': 0.0, 'perfect video labels': 0.0, 'perfect boundaries': 1.0, 'perfect proposals': 1.0,
          'perfect scores': 0.0}
     """
-    maps = {AS_FOUND: score(found)}
-    return maps | {f"perfect {name}": score(perfect(name, truth, found)) for name in ORACLES}
+    prepared = _prepare(truth, found)
+    maps = {AS_FOUND: score(found) if as_found is None else as_found}
+    return maps | {f"perfect {name}": score(oracle(*prepared)) for name, oracle in ORACLES.items()}
 
 
 def perfect(name: str, truth: Segments, found: Segments) -> Segments:
@@ -74,7 +80,11 @@ def perfect(name: str, truth: Segments, found: Segments) -> Segments:
         KeyError: if there is no oracle of this name.
         ValueError: if there is no action, or a score or a bound is NaN or infinite.
     """
-    oracle = ORACLES[name]
+    return ORACLES[name](*_prepare(truth, found))
+
+
+def _prepare(truth: Segments, found: Segments) -> tuple[Segments, Segments, "_Pairs"]:
+    """What all oracles start from: the actions, the ranked detections and their pairs."""
     if not truth.label.size:
         raise ValueError("an oracle needs at least one annotated action")
     classes, truth_label = np.unique(truth.label, return_inverse=True)
@@ -82,7 +92,7 @@ def perfect(name: str, truth: Segments, found: Segments) -> Segments:
     pairs = _Pairs(*overlapping_pairs(truth, truth_label, ranked, label))
     # A number for each score that keeps the order and ties: the lowest is 1, whatever the scores were.
     levels = np.unique(ranked.score, return_inverse=True)[1] + 1.0
-    return oracle(truth, ranked._replace(score=levels), pairs)
+    return truth, ranked._replace(score=levels), pairs
 
 
 class _Pairs(NamedTuple):

@@ -4,8 +4,7 @@ This file scores B videos of T snippets. `case_jax.method.sampled_videos` scores
 """
 
 import functools
-import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, TypeVar
 
 import jax
@@ -28,7 +27,7 @@ __all__ = [
     "VideoScores",
     "default_foreground",
     "fuse_scores",
-    "mean_over_seeds",
+    "mean_with_seed",
     "score_videos",
 ]
 
@@ -54,18 +53,22 @@ def default_foreground(config: CaseConfig) -> Foreground:
     return "mixed" if config.clustering_assisted_testing else "attention"
 
 
-def mean_over_seeds(scored: Sequence[Scores]) -> Scores:
-    """Scores of the same videos by several seeds, averaged: T-CAS, P^A, P^T and video scores.
+def mean_with_seed(mean: Scores | None, scores: Scores, count: int) -> Scores:
+    """Scores of the same videos by several seeds, averaged one by one: T-CAS, P^A, P^T and video scores.
+
+    So memory holds the mean and one seed's scores, however many seeds there are.
 
     Args:
-        scored: S `VideoScores`, or arrays, or tuples of them, all of the same shapes.
+        mean: the mean of the seeds before, `VideoScores` or a tuple of arrays; None if there are none.
+        scores: those of one seed more, of the same shapes.
+        count: how many seeds there are with this one.
 
     Returns:
-        The same kind; of a single seed its own scores, to the bit.
+        The mean of ``count`` seeds; of a single seed its own scores, to the bit.
     """
-    if len(scored) == 1:
-        return scored[0]
-    return jax.tree.map(lambda *arrays: functools.reduce(operator.add, arrays) / len(arrays), *scored)
+    if mean is None:
+        return scores
+    return jax.tree.map(lambda before, more: before + (more - before) / count, mean, scores)
 
 
 @functools.partial(jax.jit, static_argnames=("network", "top_k", "foreground"))

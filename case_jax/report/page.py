@@ -6,7 +6,7 @@ It needs jinja2 (extra `plots`). The page loads nothing: its style, its scripts 
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,7 +67,7 @@ def write_page(
     metrics = workdir.metrics()
     trained = bool(metrics)  # a converted checkpoint was not
     shown = _Shown(
-        measured=_measure(dataset, detections, list(results.values())[-1].tiou.tolist()),
+        measured=_measure(dataset, detections, list(results.values())[-1]),
         clusters=_clusters(state, scores, dataset),
         charts=page_data.curves(metrics, workdir.history()),
     )
@@ -115,9 +115,8 @@ class _Shown(NamedTuple):
     charts: list[dict]
 
 
-def _measure(
-    dataset: Dataset, detections: Mapping[str, Detections], thresholds: Sequence[float]
-) -> _Measured:
+def _measure(dataset: Dataset, detections: Mapping[str, Detections], result: DetectionMap) -> _Measured:
+    thresholds = result.tiou.tolist()
     truth = make_segments(dataset.test.ground_truth())
     found = detected_segments(detections, dataset.info.classes)
     durations = {video.name: video.seconds(dataset.info) for video in dataset.test.videos}
@@ -125,7 +124,7 @@ def _measure(
         found,
         truth.label.size,
         analyse_errors(truth, found, durations, tiou_thresholds=thresholds),
-        oracle_maps(truth, found, lambda segments: detection_map(truth, segments, thresholds)),
+        oracle_maps(truth, found, lambda other: detection_map(truth, other, thresholds), as_found=result),
         per_video_ap(truth, found, thresholds),
         false_alarms_of(dataset.test, dataset.info, detections),
     )
