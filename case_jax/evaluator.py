@@ -17,6 +17,7 @@ from case_jax.data.dataset import Split, Video
 from case_jax.data.info import DatasetInfo
 from case_jax.data.packed import PackedFeatures, pack
 from case_jax.evaluation.false_alarms import FalseAlarms, false_alarms
+from case_jax.evaluation.health import Health, measure_health
 from case_jax.evaluation.matching import detected_segments, make_segments
 from case_jax.evaluation.mean_average_precision import DetectionMap, detection_map
 from case_jax.localization.detect import localize_videos
@@ -32,6 +33,7 @@ __all__ = [
     "detect",
     "evaluate_predictions",
     "false_alarms_of",
+    "health_of_scores",
     "predict",
     "score_split",
 ]
@@ -130,6 +132,11 @@ def false_alarms_of(
     return false_alarms(truth, detected_segments(detections, info.classes), hours, scores=scores)
 
 
+def health_of_scores(scores: VideoScores) -> Health | None:
+    """The health of the state that gave the scores, see `case_jax.evaluation.health.measure_health`."""
+    return measure_health(scores.separation, scores.attention, scores.video)
+
+
 # Videos scored at a time if their features stay on disk.
 _VIDEOS_AT_ONCE = 256
 
@@ -137,8 +144,9 @@ _VIDEOS_AT_ONCE = 256
 class Evaluation:
     """An evaluation that `Evaluator.start` began."""
 
-    def __init__(self, evaluator: "Evaluator", parts: list[concurrent.futures.Future]):
+    def __init__(self, evaluator: "Evaluator", parts: list[concurrent.futures.Future], health: Health | None):
         self._evaluator, self._parts = evaluator, parts
+        self.health = health  # of the state that was evaluated
 
     def done(self) -> bool:
         """Whether all videos are localised, so that `detections` does not wait."""
@@ -218,14 +226,17 @@ class Evaluator:
             `Evaluation`, which goes on in the workers, if there are any.
         """
         parts, begin = [], 0
+        told = []
         for videos in self._parts:
             end = begin + len(videos.lengths)
             scores = score_sampled(state, videos)
+            told.append((scores.separation, scores.attention, scores.video))
             parts += self._localize(scores, self._durations[begin:end], state.config)
             begin = end
             # At most one round of work waits for the workers; otherwise memory would hold all scores.
             concurrent.futures.wait(parts[: -4 * self._num_workers or None])
-        return Evaluation(self, parts)
+        of_all = jax.tree.map(lambda *arrays: np.concatenate(arrays), *told)
+        return Evaluation(self, parts, measure_health(*of_all))
 
     def score(self, state: TrainState, *, foreground: Foreground | None = None) -> VideoScores:
         """Scores the videos; the first half of `start`, for all V videos at once.
@@ -251,7 +262,8 @@ class Evaluator:
         Returns:
             `Evaluation`, see `start`.
         """
-        return Evaluation(self, self._localize(scores, self._durations, config))
+        parts = self._localize(scores, self._durations, config)
+        return Evaluation(self, parts, health_of_scores(scores))
 
     def _localize(
         self, scores: VideoScores, durations: np.ndarray, config: CaseConfig

@@ -115,11 +115,12 @@ class Localizer:
         *,
         window: int | None = None,
     ) -> "Localizer":
-        """Restores a run from its workdir.
+        """Restores a run from its workdir, or the healthiest of several seeds.
 
         Args:
-            workdir: folder that training or `case-jax convert` wrote.
-            which: "best" by average mAP, or "last".
+            workdir: folder that training or `case-jax convert` wrote; a folder of several seeds if they were
+                trained to keep the healthiest.
+            which: "best", by what the run keeps (average mAP, or health), or "last".
             window: as for `__init__`.
 
         Raises:
@@ -135,11 +136,11 @@ class Localizer:
         *,
         window: int | None = None,
     ) -> "Localizer":
-        """Restores all seeds of one training, which decide together.
+        """Restores the seeds of one training that have not collapsed; they decide together.
 
         Args:
             workdir: folder that training with several seeds wrote.
-            which: "best" by average mAP, each seed by itself, or "last", which needs no annotations.
+            which: as for `load`, each seed by itself.
             window: as for `__init__`.
 
         Raises:

@@ -53,6 +53,7 @@ from case_jax.localizer import Features, Localizer
 from case_jax.runs.settings import RunSettings
 from case_jax.runs.workdir import Workdir
 from case_jax.training.state import TrainState
+from case_jax.words import counted
 
 __all__ = ["define_flags", "main"]
 
@@ -71,9 +72,18 @@ _SUBTITLES: dict[str, Callable[..., str]] = {"vtt": as_webvtt, "srt": as_srt}
 def define_flags(given: flags.FlagValues) -> None:
     """Defines the flags of this command."""
     flags.DEFINE_string("checkpoint", None, "workdir of a training run", flag_values=given)
-    flags.DEFINE_enum("which", "best", ["best", "last"], "which of its checkpoints", flag_values=given)
+    flags.DEFINE_enum(
+        "which",
+        "best",
+        ["best", "last"],
+        "its best checkpoint (with --keep=healthiest the healthiest) or the last",
+        flag_values=given,
+    )
     flags.DEFINE_boolean(
-        "together", False, "all seeds that --checkpoint holds decide together", flag_values=given
+        "together",
+        False,
+        "all seeds that --checkpoint holds decide together, except for collapsed ones",
+        flag_values=given,
     )
     flags.DEFINE_string("features", None, "folder with features of videos", flag_values=given)
     flags.DEFINE_string(
@@ -184,7 +194,11 @@ def main(given: flags.FlagValues) -> None:
     if extracted and given.page:
         write_page(given, localizer, extracted, results)
     record.forget()
-    of_seeds = f"checkpoints of {len(states)} seeds" if given.together else "checkpoint"
+    of_seeds = "checkpoint"
+    if given.together:
+        left_out = len(workdir.seeds()) - len(states)
+        of_seeds = f"checkpoints of {counted(len(states), 'seed')}"
+        of_seeds += f", without {left_out} that collapsed" if left_out else ""
     console.print(
         f"{sum(map(len, results.values())):,} detections in {len(results):,} videos, by the {given.which} "
         f"{of_seeds} (step {localizer.step}): {output}"

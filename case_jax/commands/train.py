@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import time
+import typing
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,15 +24,15 @@ from case_jax.config import CaseConfig, fields_of_role
 from case_jax.errors import InputError
 from case_jax.evaluation.false_alarms import FalseAlarms
 from case_jax.evaluation.mean_average_precision import DetectionMap
-from case_jax.evaluator import Evaluator, false_alarms_of
-from case_jax.method.scores import mean_with_seed
+from case_jax.evaluator import Evaluator, false_alarms_of, health_of_scores
 from case_jax.report.tables import alarm_table, map_table, seeds_table
 from case_jax.report.write import missing_packages, require_report_packages, write_report
 from case_jax.runs.hardware import Hardware, in_first_process
 from case_jax.runs.memory import check_memory
 from case_jax.runs.outcome import Outcome, evaluate_run
 from case_jax.runs.run import Run, check_batch
-from case_jax.runs.settings import RunSettings
+from case_jax.runs.settings import Keep, RunSettings
+from case_jax.runs.several_seeds import SeveralSeeds
 from case_jax.runs.train import describe, train
 from case_jax.runs.training_features import check_features
 from case_jax.runs.workdir import Workdir
@@ -56,6 +57,14 @@ def define_flags(given: flags.FlagValues) -> None:
         flag_values=given,
     )
     inputs.define_flags(given, num_seeds=1)
+    flags.DEFINE_enum(
+        "keep",
+        "best",
+        typing.get_args(Keep),
+        "which checkpoint to keep besides the latest, and which of several seeds: the best by mAP on the "
+        "test videos, or the healthiest, which needs no annotations",
+        flag_values=given,
+    )
     hardware.define_flags(given)
     cli.define_config_flags(given)
 
@@ -97,7 +106,7 @@ class _Evaluated(NamedTuple):
     """The evaluation of all seeds."""
 
     results: dict[int, dict[str, DetectionMap]]  # of each seed
-    together: dict[str, DetectionMap]  # of several seeds as one model
+    together: dict[str, DetectionMap]  # of several seeds, see `SeveralSeeds.results`
     alarms: dict[int, FalseAlarms]  # of each seed, where test videos show no action
     said: list[str]  # what there is to say about the reports
 
@@ -118,7 +127,13 @@ def _runs(given: flags.FlagValues, config: CaseConfig, narrator: ConsoleNarrator
         check_batch(config, dataset)
     for seed, workdir in zip(inputs.seeds(given), workdirs):
         settings = RunSettings.of(
-            config, dataset, seed=seed, eval_every=given.eval_every, tiou=tiou, data=inputs.source(given)
+            config,
+            dataset,
+            seed=seed,
+            eval_every=given.eval_every,
+            tiou=tiou,
+            data=inputs.source(given),
+            keep=given.keep,
         )
         runs.append(Run(settings, workdir, dataset))
     return runs
@@ -148,7 +163,7 @@ def _evaluate(
     """Evaluates the runs, and several of them as one model, too, and writes their reports."""
     first, training = hardware.is_first_process(given), given.mode == "train"
     results, together, alarms, said = {}, {}, {}, []
-    mean = None
+    seeds = SeveralSeeds()
     with contextlib.ExitStack() as stack:
         evaluator = None
         if first:
@@ -168,8 +183,8 @@ def _evaluate(
             results[run.settings.seed] = outcome.results
             if not first:
                 continue
-            assert outcome.last_scores is not None
-            mean = mean_with_seed(mean, outcome.last_scores, len(results))
+            seeds.add(outcome)
+            said += _warnings(outcome, one_of_many=len(runs) > 1)
             counted = false_alarms_of(run.dataset.test, run.dataset.info, outcome.detections)
             if counted is not None:
                 alarms[run.settings.seed] = counted
@@ -178,11 +193,19 @@ def _evaluate(
                     narrator.say(line)
             if given.report is not False:
                 said.append(_report(given, run, outcome, seconds))
-        if len(runs) > 1 and evaluator is not None and mean is not None:
-            detections = evaluator.localize(mean, outcome.state.config).detections()
-            last, *_ = outcome.results  # all seeds have trained as long
-            together[f"all seeds together, {last}"] = evaluator.map_of(detections, cli.tiou_from_flags(given))
+        if len(runs) > 1 and evaluator is not None:
+            together = seeds.results(evaluator, cli.tiou_from_flags(given))
     return _Evaluated(results, together, alarms, said)
+
+
+def _warnings(outcome: Outcome, *, one_of_many: bool) -> list[str]:
+    """What there is to say about a run whose last state has collapsed."""
+    assert outcome.last_scores is not None
+    health = health_of_scores(outcome.last_scores)
+    if health is None or not health.collapsed:
+        return []
+    who = f"seed {outcome.settings.seed}" if one_of_many else "the run"
+    return [f"warning: {who} {health.in_words()}"]
 
 
 def _report(given: flags.FlagValues, run: Run, outcome: Outcome, seconds: float | None) -> str:

@@ -17,6 +17,7 @@ from case_jax.method.network import (
     CaseNetwork,
     StreamOutput,
     calibrated_cas,
+    class_probabilities,
     class_softmax,
     mean_over_streams,
     run_network,
@@ -29,6 +30,7 @@ __all__ = [
     "fuse_scores",
     "mean_with_seed",
     "score_videos",
+    "separation",
 ]
 
 
@@ -46,6 +48,8 @@ class VideoScores(NamedTuple):
     transformed_foreground: jax.Array | np.ndarray | None  # (B, T) P^T = P^S Q^C[:, 0], mean over streams
     mixed_foreground: jax.Array | np.ndarray | None  # (B, T) P^M = (P^A + P^T) / 2
     clusters: jax.Array | np.ndarray | None  # (B, T, K) P^S, mean over streams
+    # (B,) in [-1, 1], see `separation`; None with a single class, if no background class is beside it
+    separation: jax.Array | np.ndarray | None = None
 
 
 def default_foreground(config: CaseConfig) -> Foreground:
@@ -147,7 +151,40 @@ def fuse_scores(
         )
         for out in outputs.values()
     )
-    return VideoScores(fused, video, attention, transformed, mixed, clusters)
+    separated = None
+    if video.shape[-1] > 1 or all(out.background is not None for out in outputs.values()):
+        separated = separation(class_probabilities(outputs), attention, video)
+    return VideoScores(fused, video, attention, transformed, mixed, clusters, separated)
+
+
+def separation(probability: jax.Array, attention: jax.Array, video: jax.Array) -> jax.Array:
+    """By how much the video's classes are likelier in the foreground than in the background.
+
+    The evidence of a snippet is the sum of its class probabilities, weighted by the video's class scores.
+    The separation is the evidence's mean weighted by P^A, less its mean weighted by 1 - P^A. Separate
+    branches learn attention and classes, so where both have found the actions it is large, and where the
+    attention has settled on something else it is about 0. It needs no annotations. It is not from the paper.
+
+    Args:
+        probability: (B, T, G) float32, the T-CAS as probabilities.
+        attention: (B, T) float32 P^A.
+        video: (B, G) float32 video scores.
+
+    Returns:
+        (B,) float32 in [-1, 1].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> found = jnp.array([[[1.0, 0.0], [0.5, 0.5]]])  # the first of two snippets shows the first class
+        >>> print(separation(found, jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 0.0]])))
+        [0.5]
+    """
+    evidence = jnp.einsum("btg,bg->bt", probability, video, precision=jax.lax.Precision.HIGHEST)
+
+    def mean(weights: jax.Array) -> jax.Array:
+        return jnp.sum(weights * evidence, axis=1) / jnp.maximum(jnp.sum(weights, axis=1), 1e-9)
+
+    return mean(attention) - mean(1 - attention)
 
 
 def _cluster_scores(

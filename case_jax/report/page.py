@@ -17,11 +17,12 @@ from case_jax.data.dataset import Dataset
 from case_jax.data.files import write_text_atomically
 from case_jax.evaluation.error_analysis import ErrorAnalysis, analyse_errors
 from case_jax.evaluation.false_alarms import FalseAlarms
+from case_jax.evaluation.health import Health
 from case_jax.evaluation.matching import Segments, detected_segments, make_segments
 from case_jax.evaluation.mean_average_precision import DetectionMap, detection_map
 from case_jax.evaluation.oracles import oracle_maps
 from case_jax.evaluation.per_video import per_video_ap
-from case_jax.evaluator import false_alarms_of
+from case_jax.evaluator import false_alarms_of, health_of_scores
 from case_jax.localization.detections import Detections
 from case_jax.method.scores import VideoScores
 from case_jax.report import page_data
@@ -72,6 +73,7 @@ def write_page(
         charts=page_data.curves(metrics, workdir.history()),
     )
     data = _data(dataset, scores, detections, shown)
+    health = health_of_scores(scores)
     page = render(
         "page.html",
         styles=["page.css"],
@@ -79,13 +81,15 @@ def write_page(
         data=data,
         name=workdir.path.absolute().name,
         synthetic=settings.data == SYNTHETIC,
-        facts=_facts(dataset, settings, state, seconds, trained=trained),
+        facts=[*_facts(dataset, settings, state, seconds, trained=trained), *_health_fact(health)],
         trained=trained,
+        keep=settings.keep,
         shown=len(data["videos"]),
         total=len(dataset.test.videos),
         **_map_tables(results, state, trained=trained),
         **_error_tables(shown.measured.errors),
         oracle_rows=map_rows(shown.measured.oracles),
+        collapsed=None if health is None or not health.collapsed else health.in_words(),
         alarms=shown.measured.alarms,
         alarm_rows=alarm_rows(shown.measured.alarms) if shown.measured.alarms else [],
         cluster_rows=cluster_rows(shown.clusters),
@@ -215,6 +219,17 @@ def _facts(
     if seconds is not None:
         facts.append(("Time", f"{seconds:.0f} s for the training command, on {jax.devices()[0].device_kind}"))
     return facts
+
+
+def _health_fact(health: Health | None) -> list[tuple[str, str]]:
+    if health is None:
+        return []
+    text = (
+        f"separation {health.separation:.2f}, agreement {health.agreement:.3f}; "
+        f"{100 * health.foreground:.0f} % of the snippets foreground; highest score of a video "
+        f"{health.certainty:.2f} on average"
+    )
+    return [("Health, without annotations", text)]
 
 
 def _data_name(settings: RunSettings) -> str | None:

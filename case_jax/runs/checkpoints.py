@@ -25,7 +25,7 @@ __all__ = ["CheckpointStore"]
 
 
 class CheckpointStore:
-    """The checkpoints of one run: the latest two, and the one with the highest average mAP.
+    """The checkpoints of one run: the latest two, and the one of the highest quality.
 
     Use it as a context manager, which waits at its end for saves that are still being written.
 
@@ -91,13 +91,13 @@ class CheckpointStore:
                 with self._writing():  # Orbax writes metadata last
                     self._manager.close()
 
-    def save(self, state: TrainState, *, average: float | None = None) -> None:
+    def save(self, state: TrainState, *, quality: float | None = None) -> None:
         """Saves a state in the background, unless a later state is saved already.
 
         Args:
             state: the state to save.
-            average: its average mAP in [0, 1], by which the best checkpoint is kept; None if it is not known,
-                which counts as the worst.
+            quality: by which the best checkpoint is kept: its average mAP in [0, 1], or how healthy it is;
+                None if it is not known, which counts as the worst.
 
         Raises:
             InputError: if this state, or the one saved before, could not be written.
@@ -106,7 +106,7 @@ class CheckpointStore:
             self._manager.save(
                 int(state.step),
                 args=ocp.args.StandardSave(_tree(state)),
-                metrics=None if average is None else {"average": average, "step": int(state.step)},
+                metrics=None if quality is None else {"average": quality, "step": int(state.step)},
             )
 
     def wait(self) -> None:
@@ -141,7 +141,7 @@ class CheckpointStore:
 
     @property
     def best_step(self) -> int | None:
-        """Step of the checkpoint with the highest average mAP, the earliest of equals; None if there is none.
+        """Step of the checkpoint of the highest quality, the earliest of equals; None if there is none.
 
         Raises:
             InputError: if the metrics of a checkpoint are damaged.
@@ -150,7 +150,7 @@ class CheckpointStore:
         return max(quality, key=quality.__getitem__, default=None)
 
     def _metrics(self, step: int) -> Mapping[str, float] | None:
-        """The metrics saved with a checkpoint; None if it was saved without an average.
+        """The metrics saved with a checkpoint; None if it was saved without its quality.
 
         Raises:
             InputError: if they are damaged.
@@ -161,7 +161,7 @@ class CheckpointStore:
         except Exception as error:  # the reader and the content raise exceptions of many kinds
             raise InputError(
                 f"{self.folder / str(step) / 'metrics'}: cannot be read ({self._reason(error)}); expected "
-                "the average mAP of this step"
+                "the quality of this step"
             ) from None
         return metrics
 
@@ -251,7 +251,10 @@ def _key_like(key: jax.Array, data: jax.Array) -> jax.Array:
 
 
 def _quality(metrics: Mapping[str, float] | None) -> tuple[float, float]:
-    """Orders checkpoints: by average mAP, the earlier of equals is better; without metrics, the worst."""
+    """Orders checkpoints: the earlier of equals is better; without metrics, the worst.
+
+    "average" is the quality's name on disk, where it is the average mAP of most runs.
+    """
     if metrics is None:
         return -math.inf, 0.0
     return float(metrics["average"]), -int(metrics["step"])

@@ -88,7 +88,8 @@ class Events:
             InputError: if it cannot be written.
         """
         maps = {f"test/mAP_{tiou:g}": value for tiou, value in zip(row["tiou"], row["map"])}
-        self._scalars(row["step"], {**maps, "test/average": row["average"]})
+        health = {f"health/{name}": value for name, value in row.get("health", {}).items()}
+        self._scalars(row["step"], {**maps, "test/average": row["average"], **health})
         self._flush()
 
     def close(self) -> None:

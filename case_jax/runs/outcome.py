@@ -1,4 +1,4 @@
-"""The outcome of a run: its last and its best checkpoint, evaluated on the test videos."""
+"""The outcome of a run: its last checkpoint and the one it keeps, evaluated on the test videos."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Outcome(NamedTuple):
     """The evaluation of a run. Only the first of several processes has results, scores and detections."""
 
     settings: RunSettings
-    results: dict[str, DetectionMap]  # "last (step ...)" and "best (step ...)"
-    state: TrainState  # the best state
-    scores: VideoScores | None  # of the test videos, by the best state
-    detections: dict[str, Detections]  # test video -> detections by the best state
+    results: dict[str, DetectionMap]  # "last (step ...)" and "best (step ...)", or "healthiest (step ...)"
+    state: TrainState  # the state that the run keeps: the best, or the healthiest
+    scores: VideoScores | None  # of the test videos, by this state
+    detections: dict[str, Detections]  # test video -> detections by this state
     last_scores: VideoScores | None = None  # of the test videos, by the last state
 
 
@@ -42,7 +42,7 @@ def evaluate_run(
     mesh: Mesh | None = None,
     config: Callable[[CaseConfig], CaseConfig] | None = None,
 ) -> Outcome:
-    """Evaluates the last and the best checkpoint; only once where they are the same.
+    """Evaluates the last checkpoint and the best or healthiest one; only once where they are the same.
 
     Args:
         run: a trained run; its data set's test split is evaluated.
@@ -74,5 +74,5 @@ def evaluate_run(
             last_scores = scores if last_scores is None else last_scores
             detections = evaluator.localize(scores, state.config).detections()
             result = evaluator.map_of(detections, tiou)
-        results[f"{which} (step {step})"] = result
+        results[f"{settings.keep if which == 'best' else which} (step {step})"] = result
     return Outcome(settings, results, state, scores, detections, last_scores)

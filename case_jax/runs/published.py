@@ -232,4 +232,4 @@ def _write(workdir: Workdir, settings: RunSettings, params: Mapping, cluster_lab
     )
     workdir.begin(settings)
     with CheckpointStore(workdir.checkpoints) as store:
-        store.save(jax.device_put(state), average=0.0)
+        store.save(jax.device_put(state), quality=0.0)

@@ -8,11 +8,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from case_jax.evaluation.health import Health
 from case_jax.evaluator import Evaluator
 from case_jax.localization.detections import Detections, to_activitynet, write_predictions
 from case_jax.runs import interrupted
 from case_jax.runs.checkpoints import CheckpointStore
 from case_jax.runs.events import Events, open_events
+from case_jax.runs.kept import quality_of
 from case_jax.runs.narrator import Narrator
 from case_jax.runs.settings import RunSettings
 from case_jax.runs.workdir import Workdir
@@ -115,6 +117,7 @@ class Record:
         state: TrainState,
         losses: Mapping[str, float],
         detections: Mapping[str, Detections],
+        health: Health | None,
         by: Evaluator,
     ) -> None:
         """Writes the evaluation of a step.
@@ -127,6 +130,7 @@ class Record:
             state: the state that was evaluated.
             losses: from `take_losses`.
             detections: test video -> `Detections`.
+            health: of the state; None where it cannot be measured.
             by: the evaluator that found them.
 
         Raises:
@@ -134,23 +138,27 @@ class Record:
         """
         settings, workdir = self._settings, self._workdir
         result = by.map_of(detections, settings.tiou)
-        best = self.best is None or result.average > self.best
         row = {
             "step": step,
             "losses": losses,
             "tiou": result.tiou.tolist(),
             "map": result.per_tiou.tolist(),
             "average": result.average,
+            **({} if health is None else {"health": health._asdict()}),
         }
-        if best:
+        quality = quality_of(settings.keep, row)
+        kept = all(quality > quality_of(settings.keep, before) for before in self._rows)
+        if kept:
             write_predictions(workdir.predictions, to_activitynet(detections, settings.info.classes))
         self._rows.append(row)
         self.write_history(step)
         workdir.write_metrics(self._rows)
         if self._events is not None:
             self._events.evaluation(row)
-        self._save(state, result.average)
-        outcome = f"average mAP {100 * result.average:.2f} %" + ("  best so far" if best else "")
+        self._save(state, quality)
+        outcome = f"average mAP {100 * result.average:.2f} %" + (f"  {settings.keep} so far" if kept else "")
+        if health is not None and health.collapsed:
+            outcome += f"  (separation {health.separation:.2f}: collapsed?)"
         self._narrator.say(f"{self._title}step {step:>6}  loss {losses['loss']:.4f}  {outcome}")
 
     def follow(self, state: TrainState) -> None:
@@ -161,11 +169,11 @@ class Record:
         """Writes `history.jsonl` up to a step."""
         self._workdir.write_history([row for row in self._history if row["step"] <= step])
 
-    def _save(self, state: TrainState, average: float) -> None:
+    def _save(self, state: TrainState, quality: float) -> None:
         if jax.process_count() > 1:
-            told = multihost_utils.broadcast_one_to_all(np.float32(average))
-            average = float(told) if jax.process_index() else average
-        self._store.save(state, average=average)
+            told = multihost_utils.broadcast_one_to_all(np.float32(quality))
+            quality = float(told) if jax.process_index() else quality
+        self._store.save(state, quality=quality)
         if self._overtakes:
             self._store.wait()  # until then the interrupted state is the later one
             interrupted.forget(self._workdir)

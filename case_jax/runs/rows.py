@@ -12,7 +12,9 @@ from case_jax.errors import InputError
 __all__ = ["read_rows", "write_rows"]
 
 
-def read_rows(path: Path, *, what: str, key: str, kind: type) -> list[dict[str, Any]]:
+def read_rows(
+    path: Path, *, what: str, key: str, kind: type, also: Mapping[str, Sequence[str]] | None = None
+) -> list[dict[str, Any]]:
     """The rows of a file; none where there is no file.
 
     Args:
@@ -21,6 +23,7 @@ def read_rows(path: Path, *, what: str, key: str, kind: type) -> list[dict[str, 
         key: the field that every row has besides "step".
         kind: float for a finite number under ``key``; dict for finite numbers by name, the same names in
             every row.
+        also: fields that a row may have besides, with the names of the finite numbers in each.
 
     Returns:
         The rows in file order; "step" is an int of 0 or more.
@@ -37,7 +40,9 @@ def read_rows(path: Path, *, what: str, key: str, kind: type) -> list[dict[str, 
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(content.splitlines(), start=1):
         try:
-            rows.append(_row(line, key, kind, rows))
+            row = _row(line, key, kind, rows)
+            _check_also(row, also or {})
+            rows.append(row)
         except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError, AttributeError):
             raise InputError(
                 f"{path}: line {number} is not {what}; expected a JSON object with 'step' and {key!r}"
@@ -64,3 +69,11 @@ def _row(line: bytes, key: str, kind: type, before: Sequence[Mapping[str, Any]])
     if kind is dict and before and numbers.keys() != before[0][key].keys():
         raise ValueError
     return row
+
+
+def _check_also(row: Mapping[str, Any], also: Mapping[str, Sequence[str]]) -> None:
+    """Raises a ValueError or TypeError if one of the fields holds something else than its numbers."""
+    for field, names in also.items():
+        numbers = row.get(field, {name: 0.0 for name in names})
+        if sorted(numbers) != sorted(names) or not all(map(math.isfinite, numbers.values())):
+            raise ValueError

@@ -6,7 +6,7 @@ import json
 import math
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 
@@ -14,9 +14,10 @@ from case_jax.config import CaseConfig
 from case_jax.data.dataset import Dataset
 from case_jax.data.extraction import Extraction, common_extraction
 from case_jax.data.info import DatasetInfo, as_settings
+from case_jax.errors import InputError
 from case_jax.training.state import TrainState, create_train_state
 
-__all__ = ["EVAL_EVERY", "SYNTHETIC", "TIOU", "RunSettings"]
+__all__ = ["EVAL_EVERY", "SYNTHETIC", "TIOU", "Keep", "RunSettings"]
 
 # Stands in place of a folder's path where the data set is the embedded one.
 SYNTHETIC = "synthetic"
@@ -24,6 +25,10 @@ SYNTHETIC = "synthetic"
 # Unless told otherwise: steps between evaluations, and THUMOS14's thresholds of mAP.
 EVAL_EVERY = 50
 TIOU = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+
+# Which checkpoint a run keeps besides the latest: the best by mAP on the test videos, or the healthiest,
+# which needs no annotations.
+Keep = Literal["best", "healthiest"]
 
 # The algorithm of random numbers: JAX's default, named so that a seed means the same whatever JAX is told.
 _RANDOM = "threefry2x32"
@@ -45,6 +50,7 @@ class RunSettings(NamedTuple):
     data: str | None = None  # where the data set was: a folder, `SYNTHETIC`, or None if not known
     longest_video: int | None = None  # snippets of the longest test video, which evaluation judged as a whole
     extraction: Extraction | None = None  # how features were made from videos; None if not known
+    keep: Keep = "best"  # which checkpoint, and of several seeds which seed
 
     @classmethod
     def of(
@@ -56,6 +62,7 @@ class RunSettings(NamedTuple):
         eval_every: int,
         tiou: Sequence[float],
         data: str | None = None,
+        keep: Keep = "best",
     ) -> "RunSettings":
         """The settings of training on a data set.
 
@@ -68,12 +75,19 @@ class RunSettings(NamedTuple):
             tiou: thresholds of mAP.
             data: where the data set was read from, if that is known. If records of an extraction are there
                 (features.json), the settings name it.
+            keep: which checkpoint the run keeps besides the latest.
 
         Raises:
-            InputError: if such a record cannot be read, or the splits were extracted in different ways.
+            InputError: if such a record cannot be read, the splits were extracted in different ways, or the
+                healthiest checkpoint is to be kept where health cannot be measured.
         """
         if config.action_free == "auto" and dataset.train.num_action_free:
             config = dataclasses.replace(config, action_free="learn")
+        if keep == "healthiest" and len(dataset.info.classes) == 1 and not config.has_background:
+            raise InputError(
+                "--keep: is 'healthiest', for which classes are compared; expected 'best', as there is a "
+                "single class and no training video without it"
+            )
         extraction = None if data in (None, SYNTHETIC) else common_extraction(data)
         longest = max(video.num_snippets for video in dataset.test.videos)
         return cls(
@@ -86,6 +100,7 @@ class RunSettings(NamedTuple):
             data,
             longest,
             extraction,
+            keep,
         )
 
     def fresh_state(self) -> TrainState:
@@ -103,7 +118,7 @@ class RunSettings(NamedTuple):
         may_differ = set(_MAY_DIFFER)
         if not other.config.depends_on_length:
             may_differ.add("method.num_steps")
-        old, new = _flatten(self.as_json()), _flatten(other.as_json())
+        old, new = ({"keep": one.keep, **_flatten(one.as_json())} for one in (self, other))
         kinds = {old["method.action_free"], new["method.action_free"]}
         if kinds == {"auto", "leave_out"}:  # neither has a background class
             may_differ.add("method.action_free")
@@ -126,6 +141,7 @@ class RunSettings(NamedTuple):
             "data": self.data,
             "longest_video": self.longest_video,
             **({} if self.extraction is None else {"extraction": self.extraction.as_json()}),
+            **({} if self.keep == "best" else {"keep": self.keep}),
         }
 
     @classmethod
@@ -145,6 +161,7 @@ class RunSettings(NamedTuple):
             content.get("data"),
             content.get("longest_video"),
             Extraction.from_json(content["extraction"]) if "extraction" in content else None,
+            content.get("keep", "best"),
         )
         settings._check()
         return settings
@@ -162,6 +179,7 @@ class RunSettings(NamedTuple):
             and 1e-15 <= self.info.seconds_per_snippet <= 1e15,
             "'dataset' has unknown 'crops' or 'dtype'": self.info.reading.is_known,
             "'seed' or 'eval_every' is out of range": 0 <= self.seed < 2**31 and self.eval_every > 0,
+            f"'keep' is {self.keep!r}": self.keep in typing.get_args(Keep),
             f"'tiou' is {self.tiou!r}": bool(self.tiou) and all(0 < t <= 1 for t in self.tiou),
         }
         for what, holds in checks.items():

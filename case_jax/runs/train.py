@@ -264,7 +264,8 @@ class _Pending:
             if self._evaluator is None:
                 record.follow(state)
             else:
-                record.evaluated(self.step, state, losses, detections[i], self._evaluator)
+                health = self._evaluations[i].health
+                record.evaluated(self.step, state, losses, detections[i], health, self._evaluator)
 
 
 def _unless_done(pending: _Pending | None) -> _Pending | None:

@@ -10,7 +10,9 @@ from jax.sharding import Mesh
 
 from case_jax.data.files import one_line, read_json, write_text_atomically
 from case_jax.errors import InputError
+from case_jax.evaluation.health import Health
 from case_jax.runs.checkpoints import CheckpointStore
+from case_jax.runs.kept import health_of
 from case_jax.runs.places import explain_place
 from case_jax.runs.rows import read_rows, write_rows
 from case_jax.runs.settings import RunSettings
@@ -20,7 +22,12 @@ from case_jax.training.state import TrainState
 
 __all__ = ["Workdir"]
 
-_EVALUATION: dict[str, Any] = {"what": "an evaluation", "key": "average", "kind": float}
+_EVALUATION: dict[str, Any] = {
+    "what": "an evaluation",
+    "key": "average",
+    "kind": float,
+    "also": {"health": Health._fields},
+}
 _REPORT: dict[str, Any] = {"what": "a report of training", "key": "metrics", "kind": dict}
 
 
@@ -62,7 +69,7 @@ class Workdir:
 
     @property
     def predictions(self) -> Path:
-        """Detections of the best step, in ActivityNet form."""
+        """Detections of the best step, or the healthiest, in ActivityNet form."""
         return self.path / "predictions.json"
 
     @property
@@ -159,10 +166,10 @@ class Workdir:
     def load(
         self, which: Literal["best", "last"] = "best", *, mesh: Mesh | None = None
     ) -> tuple[RunSettings, TrainState]:
-        """Restores a trained state.
+        """Restores a trained state. Of several seeds that keep the healthiest, that is the healthiest seed's.
 
         Args:
-            which: "best" by average mAP, or "last".
+            which: "best", by what the run keeps (average mAP, or health), or "last".
             mesh: devices to put the state on; default the first one. Several hosts must all call this, with a
                 mesh.
 
@@ -174,6 +181,8 @@ class Workdir:
         """
         if which not in ("best", "last"):
             raise InputError(f"which: is {which!r}; expected 'best' or 'last'")
+        if (seeds := self.seeds()) != [self] and seeds[0].settings().keep == "healthiest":
+            return self.healthiest(which).load(which, mesh=mesh)
         settings = self.settings()
         if not self.checkpoints.is_dir():
             raise InputError(f"{self.checkpoints}: no such folder; expected the checkpoints of a training")
@@ -184,16 +193,57 @@ class Workdir:
             template = settings.fresh_state()
             return settings, store.restore(template if mesh is None else replicate(template, mesh), step)
 
+    def health(self, which: Literal["best", "last"]) -> Health | None:
+        """The health of a checkpoint as it was measured in training; see `load` for ``which``.
+
+        Raises:
+            InputError: if there is no run, or `metrics.jsonl` holds something else.
+        """
+        return health_of(self.metrics(), self.settings().keep, which)
+
+    def healthiest(self, which: Literal["best", "last"]) -> "Workdir":
+        """The seed whose checkpoint has the highest agreement, the first of equals.
+
+        Args:
+            which: see `load`.
+
+        Raises:
+            InputError: if the health of a seed was not measured.
+        """
+
+        def agreement(seed: "Workdir") -> float:
+            health = seed.health(which)
+            if health is None:
+                raise InputError(
+                    f"{seed.path}: its health was not measured; expected --keep=healthiest in training"
+                )
+            return health.agreement
+
+        return max(self.seeds(), key=agreement)
+
+    def healthy(self, which: Literal["best", "last"]) -> list["Workdir"]:
+        """The seeds that have not collapsed, as far as that is known; all of them if all have.
+
+        Args:
+            which: see `load`.
+
+        Raises:
+            InputError: as `health` does.
+        """
+        healths = {seed: seed.health(which) for seed in self.seeds()}
+        kept = [seed for seed, health in healths.items() if health is None or not health.collapsed]
+        return kept or list(healths)
+
     def load_together(
         self, which: Literal["best", "last"] = "last"
     ) -> tuple[RunSettings, tuple[TrainState, ...]]:
-        """Restores the trained states of all seeds that trained together here.
+        """Restores the trained states of all seeds that trained together here, but not of collapsed ones.
 
         Args:
             which: see `load`; each seed's own.
 
         Returns:
-            The settings, those of the first seed, and one state a seed.
+            The settings, those of the first seed, and one state for each seed of `healthy`.
 
         Raises:
             InputError: if there are fewer than two seeds, they are of different trainings, or one of them has
@@ -205,6 +255,7 @@ class Workdir:
                 f"{self.path}: holds no runs of several seeds; expected the folder that a training with "
                 "--num_seeds wrote"
             )
+        seeds = self.healthy(which)
         loaded = [seed.load(which) for seed in seeds]
         first = loaded[0][0]
         for seed, (settings, _) in zip(seeds, loaded):

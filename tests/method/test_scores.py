@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from case_jax.method.network import CaseNetwork, run_network
-from case_jax.method.scores import score_videos
+from case_jax.method.scores import score_videos, separation
 from case_jax.runs.published import params_from_published
 from tests.helpers import reference
 
@@ -58,6 +58,11 @@ def test_scores_are_section_4_3(small, foreground):
         scores.mixed_foreground, (np.mean(p_a, axis=0) + np.mean(p_t, axis=0)) / 2, rtol=1e-5
     )
     for b in range(2):
+        evidence = classes[b] @ np.asarray(scores.video[b], float)
+        attention = np.mean(p_a, axis=0)[b]
+        inside = (attention * evidence).sum() / attention.sum()
+        outside = ((1 - attention) * evidence).sum() / (1 - attention).sum()
+        np.testing.assert_allclose(scores.separation[b], inside - outside, atol=1e-6)
         picks = [reference.top_k(np.asarray(scores.fused)[b, :, g], 2) for g in range(3)]
         per_stream = [
             reference.softmax(np.array([s.cas[b, picks[g], g].mean() for g in range(3)])) for s in streams
@@ -71,3 +76,24 @@ def test_without_clusters_only_the_attention_can_be_fused(small):
     assert (scores.transformed_foreground, scores.mixed_foreground, scores.clusters) == (None, None, None)
     with pytest.raises(ValueError, match="foreground='mixed' needs cluster labels and a clustering head"):
         score_videos(params, None, features, network=network, top_k=2)
+
+
+def test_separation_needs_a_class_to_compare_with():
+    rng = np.random.default_rng(0)
+    features = {"rgb": rng.standard_normal((2, 16, 6), np.float32)}
+
+    def separation(**changes):
+        network = CaseNetwork(("rgb",), 1, hidden_dim=8, num_clusters=0, **changes)
+        params = jax.jit(network.init)(jax.random.key(2), features)["params"]
+        return _score_videos(
+            params, None, features, network=network, top_k=2, foreground="attention"
+        ).separation
+
+    assert separation() is None
+    assert separation(background=True).shape == (2,)
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0])
+def test_separation_is_finite_where_all_is_foreground_or_background(constant):
+    found = separation(jnp.full((1, 4, 2), 0.5), jnp.full((1, 4), constant), jnp.array([[0.5, 0.5]]))
+    np.testing.assert_allclose(found, [0.5 if constant else -0.5], rtol=1e-6)

@@ -56,7 +56,7 @@ def untrained(tmp_path_factory) -> Workdir:
     workdir = Workdir(tmp_path_factory.mktemp("run") / "W")
     workdir.begin(SETTINGS)
     with CheckpointStore(workdir.checkpoints) as store:
-        store.save(SETTINGS.fresh_state().replace(step=jnp.int32(2)), average=0.5)
+        store.save(SETTINGS.fresh_state().replace(step=jnp.int32(2)), quality=0.5)
     workdir.write_metrics([{"step": 2, "losses": {"loss": 1.0}, "tiou": [0.5], "map": [0.5], "average": 0.5}])
     workdir.write_history([{"step": 1, "metrics": {"loss": 2.0}}, {"step": 2, "metrics": {"loss": 1.0}}])
     return workdir

@@ -26,7 +26,7 @@ def stored(fresh, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stored")
     state = _scrambled(fresh, step=7)
     with CheckpointStore(folder) as store:
-        store.save(state, average=0.25)
+        store.save(state, quality=0.25)
     return folder, state
 
 
@@ -77,7 +77,7 @@ def test_a_store_without_checkpoints(tmp_path):
 def test_the_latest_two_and_the_best_are_kept(fresh, tmp_path, averages, best, kept):
     with CheckpointStore(tmp_path) as store:
         for step, average in enumerate(averages, start=1):
-            store.save(_at(fresh, step), average=average)
+            store.save(_at(fresh, step), quality=average)
     assert {int(path.name) for path in tmp_path.iterdir()} == kept
     with CheckpointStore(tmp_path, read_only=True) as store:
         assert (store.latest_step, store.best_step) == (len(averages), best)
@@ -87,7 +87,7 @@ def test_the_latest_two_and_the_best_are_kept(fresh, tmp_path, averages, best, k
 def test_the_best_is_remembered_over_a_resume(fresh, tmp_path):
     for step, average in enumerate([0.5, 0.5, 0.1, 0.2], start=1):
         with CheckpointStore(tmp_path) as store:
-            store.save(_at(fresh, step), average=average)
+            store.save(_at(fresh, step), quality=average)
     assert {int(path.name) for path in tmp_path.iterdir()} == {1, 3, 4}
 
 
@@ -104,13 +104,13 @@ def test_what_a_killed_process_left_behind_is_removed(fresh, tmp_path):
     """A checkpoint half saved, and one half removed."""
     with CheckpointStore(tmp_path) as store:
         for step, average in enumerate([0.5, 0.1, 0.2], start=1):
-            store.save(_at(fresh, step), average=average)
+            store.save(_at(fresh, step), quality=average)
     shutil.copytree(tmp_path / "3", tmp_path / "2", dirs_exist_ok=True)
     shutil.rmtree(tmp_path / "2" / "metrics")
     shutil.copytree(tmp_path / "3", tmp_path / "4.orbax-checkpoint-tmp")
     with CheckpointStore(tmp_path) as store:
         assert (store.latest_step, store.best_step) == (3, 1)
-        store.save(_at(fresh, 4), average=0.3)
+        store.save(_at(fresh, 4), quality=0.3)
     assert {path.name for path in tmp_path.iterdir()} == {"1", "3", "4"}
 
 
@@ -153,7 +153,7 @@ def test_a_state_of_other_shapes_is_refused(stored):
 @pytest.mark.parametrize("damage", ["cut", "empty", "flipped"])
 def test_a_damaged_checkpoint_is_refused(fresh, tmp_path, damage):
     with CheckpointStore(tmp_path) as store:
-        store.save(_at(fresh, 1), average=0.5)
+        store.save(_at(fresh, 1), quality=0.5)
     for path in (tmp_path / "1" / "default").rglob("d/*"):
         content = path.read_bytes()
         middle = len(content) // 2

@@ -95,7 +95,7 @@ def test_a_plain_path_stays_and_a_link_does_not(tmp_path):
 
 def _save(folder, state):
     with CheckpointStore(folder) as store:
-        store.save(state, average=0.5)
+        store.save(state, quality=0.5)
 
 
 def _assert_restored(folder, state):

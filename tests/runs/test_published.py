@@ -203,6 +203,6 @@ def test_only_a_run_of_case_with_two_streams_is_exported(settings, tmp_path):
     workdir = Workdir(tmp_path / "W")
     workdir.begin(settings)
     with CheckpointStore(workdir.checkpoints) as store:
-        store.save(settings.fresh_state().replace(step=jnp.int32(2)), average=0.5)
+        store.save(settings.fresh_state().replace(step=jnp.int32(2)), quality=0.5)
     message = refusal(export, workdir, str(tmp_path / "a.pkl"), str(tmp_path / "a.npy"))
     assert_parts(message, workdir.path, "not a run of CASE with two streams", "published code")

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from case_jax.evaluation.health import Health
 from case_jax.evaluation.mean_average_precision import DetectionMap
 from case_jax.localization.detections import Detections
 from case_jax.runs import interrupted
@@ -30,11 +31,11 @@ def found(average):
 class Recorded:
     """A record, its store and what it says, on a workdir that goes on at a step."""
 
-    def __init__(self, workdir, *, evaluated=0, step=0):
+    def __init__(self, workdir, *, evaluated=0, step=0, keep="best"):
         self.listener = Listener()
         self.store = CheckpointStore(workdir.checkpoints)
         self.record = Record(
-            SETTINGS,
+            SETTINGS._replace(keep=keep),
             workdir,
             self.store,
             None,
@@ -47,9 +48,9 @@ class Recorded:
     def add(self, step, num_steps, loss):
         self.record.add(Chunk(step, state_at(step), num_steps, {"loss": loss}))
 
-    def evaluate(self, step, average):
+    def evaluate(self, step, average, health=None):
         losses = self.record.take_losses()
-        self.record.evaluated(step, state_at(step), losses, found(average), Judge())
+        self.record.evaluated(step, state_at(step), losses, found(average), health, Judge())
         self.store.wait()
 
 
@@ -88,6 +89,26 @@ def test_predictions_are_those_of_the_best_step(workdir):
     assert json.loads(workdir.predictions.read_text())["results"]["v"][0]["score"] == 0.5
     assert [line.endswith("best so far") for line in recorded.listener.lines] == [True, False, False]
     assert (recorded.record.last, recorded.record.best) == (0.25, 0.5)
+
+
+def test_the_healthiest_may_be_kept_in_place_of_the_best(workdir):
+    recorded = Recorded(workdir, keep="healthiest")
+    for step, average, separation in ((1, 0.1, 0.15), (2, 0.2, 0.25), (3, 0.3, 0.25), (4, 0.4, 0.05)):
+        recorded.add(step, 1, 1.0)
+        recorded.evaluate(step, average, Health(separation, separation / 4, 0.5, 0.875))
+    assert recorded.store.best_step == 2
+    assert json.loads(workdir.predictions.read_text())["results"]["v"][0]["score"] == 0.2
+    assert workdir.metrics()[1]["health"] == {
+        "separation": 0.25, "agreement": 0.0625, "foreground": 0.5, "certainty": 0.875,
+    }  # fmt: skip
+    ends = [line.split("%  ")[-1] for line in recorded.listener.lines]
+    assert ends[:2] == ["healthiest so far"] * 2
+    assert "healthiest" not in ends[2] + ends[3]
+    assert ends[3].endswith("(separation 0.05: collapsed?)")
+    again = Recorded(workdir, evaluated=2, step=2, keep="healthiest")
+    again.add(3, 1, 1.0)
+    again.evaluate(3, 0.9, Health(0.2, 0.05, 0.5, 0.875))
+    assert json.loads(workdir.predictions.read_text())["results"]["v"][0]["score"] == 0.2
 
 
 def test_a_resumed_record_drops_later_rows_and_keeps_losses_since_the_evaluation(workdir):

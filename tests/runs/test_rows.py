@@ -64,3 +64,24 @@ def test_a_line_that_is_something_else_is_named(line, form, tmp_path):
 
 def test_a_folder_in_place_of_the_file(tmp_path):
     assert_refused(lambda path: read_rows(path, **AVERAGES), tmp_path, "Is a directory", "an evaluation")
+
+
+HEALTH = {**AVERAGES, "also": {"health": ("separation", "certainty")}}
+
+
+@pytest.mark.parametrize("health", [None, {"separation": 0.25, "certainty": 1.0}])
+def test_a_row_may_have_fields_of_numbers_besides(health, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [{"step": 2, "average": 0.5, **({} if health is None else {"health": health})}]
+    write_rows(path, rows)
+    assert read_rows(path, **HEALTH) == rows
+
+
+@pytest.mark.parametrize(
+    "health", ["null", "3", '"x"', "[]", "{}", '{"separation": 1}', '{"separation": 1, "certainty": NaN}',
+               '{"separation": 1, "certainty": "x"}', '{"separation": 1, "certainty": 1, "more": 1}']
+)  # fmt: skip
+def test_such_a_field_of_something_else_is_refused(health, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"step": 2, "average": 0.5, "health": ' + health + "}\n")
+    assert_refused(lambda path: read_rows(path, **HEALTH), path, "line 1 … an evaluation", "'average'")

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from case_jax.data.info import DatasetInfo
 from case_jax.data.synthetic import SyntheticSpec, make_synthetic_dataset
 from case_jax.runs.settings import RunSettings
 from case_jax.runs.workdir import Workdir
-from tests.helpers.refusals import assert_refused, bad
+from tests.helpers.refusals import assert_parts, assert_refused, bad, refusal
 from tests.helpers.runs import SETTINGS
 
 CONFIG = SETTINGS.config
@@ -19,7 +20,18 @@ def test_settings_follow_from_the_config_and_the_data_set():
     dataset = make_synthetic_dataset(0, SyntheticSpec(num_train=1, num_test=1, num_classes=2, width=4))
     settings = RunSettings.of(CONFIG, dataset, seed=1, eval_every=5, tiou=[0.5], data="/data")
     longest = dataset.test.videos[0].num_snippets
-    assert settings == (CONFIG, dataset.info, {"rgb": 4, "flow": 4}, 1, 5, (0.5,), "/data", longest, None)
+    assert settings == (
+        CONFIG,
+        dataset.info,
+        {"rgb": 4, "flow": 4},
+        1,
+        5,
+        (0.5,),
+        "/data",
+        longest,
+        None,
+        "best",
+    )
 
 
 def test_where_videos_without_any_action_train_the_model_has_a_background_class():
@@ -132,7 +144,7 @@ def test_settings_of_version_0_1_0_are_read():
     )
     assert settings.info == DatasetInfo(classes=("Action01", "Action02"))
     assert settings[2:] == (
-        {"rgb": 8, "flow": 8}, 4, 2, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), "/data", 193, None,
+        {"rgb": 8, "flow": 8}, 4, 2, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), "/data", 193, None, "best",
     )  # fmt: skip
     # Written again, it says the same. Settings may be added; what 0.1.0 wrote must stay.
     old, new = json.loads(OF_0_1_0), json.loads(json.dumps(settings.as_json()))
@@ -216,3 +228,25 @@ def test_settings_that_are_not_json(content, wrong, tmp_path):
     if content is not None:
         path.write_bytes(content)
     assert_refused(lambda path: Workdir(path.parent).settings(), path, wrong, "JSON")
+
+
+def test_a_run_keeps_the_best_unless_told_otherwise():
+    dataset = make_synthetic_dataset(0, SyntheticSpec(num_train=1, num_test=1, num_classes=2, width=4))
+    best, healthiest = (
+        RunSettings.of(CONFIG, dataset, seed=1, eval_every=5, tiou=[0.5], **keep)
+        for keep in ({}, {"keep": "healthiest"})
+    )
+    assert "keep" not in best.as_json()  # as earlier versions wrote it
+    again = RunSettings.from_json(json.loads(json.dumps(healthiest.as_json())))
+    assert again == healthiest
+    assert best.difference(healthiest) == ("keep", '"best"', '"healthiest"')
+    with pytest.raises(ValueError, match="'keep' is 'worst'"):
+        RunSettings.from_json({**json.loads(json.dumps(best.as_json())), "keep": "worst"})
+
+
+def test_the_healthiest_needs_classes_to_compare():
+    dataset = make_synthetic_dataset(0, SyntheticSpec(num_train=1, num_test=1, num_classes=1, width=4))
+    keep_healthiest = functools.partial(
+        RunSettings.of, CONFIG, dataset, seed=1, eval_every=5, tiou=[0.5], keep="healthiest"
+    )
+    assert_parts(refusal(keep_healthiest), "--keep", "'healthiest' … compared", "'best' … single class")

@@ -178,7 +178,7 @@ def _save(run, *steps):
     with CheckpointStore(run.workdir.checkpoints) as store:
         for step in steps:
             state = run.settings.fresh_state()
-            store.save(state.replace(step=jnp.int32(step)), average=0.5)
+            store.save(state.replace(step=jnp.int32(step)), quality=0.5)
 
 
 def test_seeds_go_on_from_the_latest_step_that_all_have_evaluated(two_seeds):

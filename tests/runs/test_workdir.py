@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from case_jax.evaluation.health import Health
 from case_jax.runs.checkpoints import CheckpointStore
 from case_jax.runs.workdir import Workdir
 from tests.helpers.refusals import assert_parts, bad, refusal
@@ -94,6 +95,66 @@ def test_all_seeds_of_one_training_are_loaded_together(together, tmp_path):
     assert_parts(message, other.path, "sigma = 0.5", "one training")
 
 
+@pytest.fixture
+def judged(tmp_path) -> Workdir:
+    """Three seeds that keep the healthiest; the second has collapsed in the end."""
+    parent = Workdir(tmp_path / "judged")
+    agreements = {0: (0.02, 0.01), 1: (0.04, 0.001), 2: (0.01, 0.03)}  # at the steps 2 and 4
+    for seed, agreement in agreements.items():
+        settings = SETTINGS._replace(seed=seed, keep="healthiest")
+        workdir = parent.of_seed(seed)
+        workdir.begin(settings)
+        health = [Health(4 * value, value, 0.5, 1.0) for value in agreement]
+        health = [one._replace(separation=0.01 if one.agreement == 0.001 else 0.2) for one in health]
+        workdir.write_metrics(
+            [{"step": 2 * i, "average": i / 10, "health": h._asdict()} for i, h in enumerate(health, start=1)]
+        )
+        with CheckpointStore(workdir.checkpoints) as store:
+            for step, quality in zip((2, 4), agreement):
+                store.save(settings.fresh_state().replace(step=jnp.int32(step)), quality=quality)
+    return parent
+
+
+def test_the_healthiest_seed_is_loaded_where_seeds_keep_it(judged):
+    for which, seed, step in (("best", 1, 2), ("last", 2, 4)):
+        assert judged.healthiest(which).path == judged.of_seed(seed).path
+        settings, state = judged.load(which)
+        assert (settings.seed, int(state.step)) == (seed, step)
+    for seed in judged.seeds():
+        config = json.loads(seed.config.read_text())
+        del config["keep"]
+        seed.config.write_text(json.dumps(config))
+    assert_parts(refusal(judged.load), judged.path, "3 seeds", "seed_0")
+
+
+def test_collapsed_seeds_do_not_decide_with_the_others(judged):
+    assert [workdir.path.name for workdir in judged.healthy("last")] == ["seed_0", "seed_2"]
+    assert len(judged.healthy("best")) == 3
+    settings, states = judged.load_together("last")
+    assert settings.seed == 0
+    expected = [judged.of_seed(seed).load("last")[1] for seed in (0, 2)]
+    for state, other in zip(states, expected, strict=True):
+        assert_equal_trees(state.params, other.params)
+
+
+def test_where_all_seeds_have_collapsed_all_of_them_decide(judged):
+    for seed in judged.seeds():
+        rows = seed.metrics()
+        seed.write_metrics([{**row, "health": {**row["health"], "separation": 0.0}} for row in rows])
+    assert len(judged.healthy("last")) == 3
+
+
+def test_a_seed_whose_health_is_not_known(judged):
+    """As in workdirs of earlier versions: it may decide with the others, but is not called the healthiest."""
+    rows = judged.of_seed(1).metrics()
+    judged.of_seed(1).write_metrics([{k: v for k, v in row.items() if k != "health"} for row in rows])
+    assert judged.of_seed(1).health("last") is None
+    assert len(judged.healthy("last")) == 3
+    assert_parts(
+        refusal(judged.healthiest, "last"), judged.of_seed(1).path, "not measured", "--keep=healthiest"
+    )
+
+
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
     for name in (".metrics.jsonl.x", ".history.jsonl.y", ".predictions.json.z", ".config", "metrics.jsonl"):
         (tmp_path / name).write_text("")
@@ -108,7 +169,7 @@ def test_load_finds_the_best_and_the_last(tmp_path):
     with CheckpointStore(workdir.checkpoints) as store:
         for step, average in ((2, 0.1), (4, 0.3), (6, 0.2)):
             labels = jnp.full_like(state.cluster_labels, step)
-            store.save(state.replace(step=jnp.int32(step), cluster_labels=labels), average=average)
+            store.save(state.replace(step=jnp.int32(step), cluster_labels=labels), quality=average)
     for which, step in (("best", 4), ("last", 6)):
         settings, loaded = workdir.load(which)
         assert settings == SETTINGS
