@@ -108,7 +108,7 @@ class _Evaluated(NamedTuple):
     results: dict[int, dict[str, DetectionMap]]  # of each seed
     together: dict[str, DetectionMap]  # of several seeds, see `SeveralSeeds.results`
     alarms: dict[int, FalseAlarms]  # of each seed, where test videos show no action
-    said: list[str]  # what there is to say about the reports
+    said: list[str]  # what there is to say about the runs and their reports
 
 
 def _runs(given: flags.FlagValues, config: CaseConfig, narrator: ConsoleNarrator) -> list[Run]:

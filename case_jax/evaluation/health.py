@@ -1,8 +1,8 @@
 """The health of a run without annotations: whether attention and classes have found the same thing.
 
-Separate branches learn them, so they agree only where both have found the actions. Two numbers say how much:
-`Health.separation` is the same for many and for few actions, so a threshold on it tells collapsed runs;
-`Health.agreement` also counts how much the attention takes for foreground, and ranks runs on the same videos.
+Separate branches learn them, so they agree only where both have found the actions. `Health.agreement` says
+how much, and ranks runs on the same videos. `Health.collapsed` tells runs whose attention has settled on
+something else. docs/plus.md has the runs from which both were chosen.
 """
 
 from typing import NamedTuple
@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["COLLAPSED", "Health", "measure_health"]
+__all__ = ["MIN_CERTAINTY", "MIN_SEPARATION", "Health", "measure_health"]
 
-# A run has collapsed if its separation is lower: docs/plus.md tells of the runs that show it.
-COLLAPSED = 0.1
+# A run has collapsed if both are lower. Of videos that are hard to tell apart, only one of them may be.
+MIN_SEPARATION = 0.12
+MIN_CERTAINTY = 0.6
 
 
 class Health(NamedTuple):
@@ -27,17 +28,17 @@ class Health(NamedTuple):
     @property
     def collapsed(self) -> bool:
         """Whether the attention has settled on something else than the actions."""
-        return self.separation < COLLAPSED
+        return self.separation < MIN_SEPARATION and self.certainty < MIN_CERTAINTY
 
     def in_words(self) -> str:
         """A line that says what was seen of a collapsed run, and what to try."""
         return (
             "seems to have collapsed: its classes are hardly likelier in the foreground than in the "
-            f"background (separation {self.separation:.2f}, of runs that work {COLLAPSED:g} or more), so the "
-            f"attention has settled on something else than the actions; {100 * self.foreground:.0f} % of the "
-            f"snippets are foreground, and the highest score of a video is {self.certainty:.2f}; try the "
-            "settings of case_plus.flags, which start from evidence, or several seeds (--num_seeds=5 "
-            "--keep=healthiest)"
+            f"background (separation {self.separation:.2f}, of runs that work {MIN_SEPARATION:g} or more), "
+            f"and no class is likely in most videos (highest score {self.certainty:.2f} on average, of runs "
+            f"that work {MIN_CERTAINTY:g} or more); {100 * self.foreground:.0f} % of the snippets are "
+            "foreground; try the settings of case_plus.flags, which start from evidence, or several seeds "
+            "(--num_seeds=5 --keep=healthiest)"
         )
 
 

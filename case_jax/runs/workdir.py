@@ -243,7 +243,7 @@ class Workdir:
             which: see `load`; each seed's own.
 
         Returns:
-            The settings, those of the first seed, and one state for each seed of `healthy`.
+            The settings of the first seed of `healthy`, and one state for each of them.
 
         Raises:
             InputError: if there are fewer than two seeds, they are of different trainings, or one of them has
@@ -255,14 +255,13 @@ class Workdir:
                 f"{self.path}: holds no runs of several seeds; expected the folder that a training with "
                 "--num_seeds wrote"
             )
-        seeds = self.healthy(which)
-        loaded = [seed.load(which) for seed in seeds]
-        first = loaded[0][0]
-        for seed, (settings, _) in zip(seeds, loaded):
-            if (difference := first.difference(settings._replace(seed=first.seed))) is not None:
+        first = seeds[0].settings()
+        for seed in seeds:
+            if (difference := first.difference(seed.settings()._replace(seed=first.seed))) is not None:
                 name, old, new = difference
                 raise InputError(
                     f"{seed.path}: has {name} = {new}, and {seeds[0].path} has {old}; expected seeds of one "
                     "training"
                 )
-        return first, tuple(state for _, state in loaded)
+        loaded = [seed.load(which) for seed in self.healthy(which)]
+        return loaded[0][0], tuple(state for _, state in loaded)

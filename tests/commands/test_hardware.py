@@ -10,6 +10,7 @@ from absl import flags as absl_flags
 from case_jax.commands import hardware, train
 from case_jax.config import CaseConfig
 from case_jax.errors import InputError
+from case_jax.evaluation.health import Health
 from case_jax.runs.narrator import Narrator
 from case_jax.runs.workdir import Workdir
 from tests.helpers.commands import refuse_here, succeed_here
@@ -189,6 +190,35 @@ def test_localising_with_all_seeds_together_is_what_training_measured(small_data
     assert float(row.split()[-1]) == pytest.approx(100 * evaluated["average"], abs=0.0051)
     refused = refuse_here("localize", *flags, f"--output={tmp_path / 'alone.json'}")
     assert_parts(refused, workdir, "2 seeds", "seed_4")
+
+
+@pytest.mark.slow
+def test_the_healthiest_seed_is_kept_told_and_loaded(trained, small_dataset, tmp_path):
+    workdir = tmp_path / "workdir"
+    flags = [*trained.flags, f"--workdir={workdir}", "--num_steps=6", "--num_seeds=2", "--keep=healthiest"]
+    printed = succeed_here("train", *flags)
+    titles = [line.rsplit(maxsplit=10)[0].split(" (step")[0] for line in table_of(printed)[2:]]
+    assert titles[:4] == [f"seed {seed}, {which}" for seed in SEEDS for which in ("last", "healthiest")]
+    rows = {seed: metrics_of(workdir / f"seed_{seed}") for seed in SEEDS}
+    kept = {seed: max(row["health"]["agreement"] for row in of_seed) for seed, of_seed in rows.items()}
+    healthiest = max(kept, key=kept.__getitem__)
+    assert f"healthiest seed ({healthiest}), healthiest" in titles
+    for seed, (*_, last) in rows.items():
+        warned = f"warning: seed {seed} seems to have collapsed" in " ".join(printed.split())
+        assert warned == Health(**last["health"]).collapsed
+
+    output = tmp_path / "found.json"
+    flags = [f"--checkpoint={workdir}", f"--features={small_dataset}/features/test", f"--output={output}"]
+    succeed_here("localize", *flags)
+    trained_on = json.loads((workdir / f"seed_{healthiest}" / "predictions.json").read_text())["results"]
+    found = json.loads(output.read_text())["results"]
+    assert {name: len(entries) for name, entries in found.items()} == {
+        name: len(entries) for name, entries in trained_on.items()
+    }
+    for name, entries in found.items():
+        for ours, theirs in zip(entries, trained_on[name], strict=True):
+            assert ours["label"] == theirs["label"]
+            assert ours["score"] == pytest.approx(theirs["score"], abs=1e-5)
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ def test_training_fills_the_workdir(trained):
     rows = metrics_of(trained.workdir)
     assert [row["step"] for row in rows] == [2, 4, 6]
     for row in rows:
-        assert list(row) == ["step", "losses", "tiou", "map", "average"]
+        assert list(row) == ["step", "losses", "tiou", "map", "average", "health"]
         assert row["tiou"] == TIOU
         assert row["average"] == pytest.approx(np.mean(row["map"]))
         terms = {"loss", "loss_video", "loss_attention", "loss_clustering", "loss_cluster_classification"}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from case_jax.evaluation.health import COLLAPSED, Health, measure_health
+from case_jax.evaluation.health import MIN_CERTAINTY, MIN_SEPARATION, Health, measure_health
 
 
 def test_the_health_of_worked_videos():
@@ -32,7 +32,7 @@ def test_nothing_is_measured_without_classes_to_compare():
     assert measure_health(None, np.zeros((2, 4)), np.ones((2, 1))) is None
 
 
-@pytest.mark.parametrize("separation", [COLLAPSED - 1e-6, 0.0, -0.5])
+@pytest.mark.parametrize("separation", [MIN_SEPARATION - 1e-6, 0.0, -0.5])
 def test_a_collapsed_run_is_told_with_what_was_seen_and_what_to_try(separation):
     health = Health(separation, 0.0, 0.25, 0.5)
     assert health.collapsed
@@ -42,5 +42,6 @@ def test_a_collapsed_run_is_told_with_what_was_seen_and_what_to_try(separation):
     assert "\n" not in words
 
 
-def test_a_run_that_works_is_not_collapsed():
-    assert not Health(COLLAPSED, 0.0, 0.25, 0.5).collapsed
+@pytest.mark.parametrize("separation, certainty", [(MIN_SEPARATION, 0.3), (0.0, MIN_CERTAINTY), (0.3, 0.9)])
+def test_a_run_that_works_is_not_collapsed(separation, certainty):
+    assert not Health(separation, 0.0, 0.25, certainty).collapsed

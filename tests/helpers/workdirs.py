@@ -36,6 +36,7 @@ def results_of(path: Path) -> dict[str, list[dict]]:
 
 
 def table_of(stdout: str) -> list[str]:
-    """The lines of the table of mAP, with which a training ends."""
+    """The lines of the table of mAP; what a training says after it follows an empty line."""
     lines = stdout.splitlines()
-    return lines[next(i for i, line in enumerate(lines) if line.startswith("mAP (%)")) :]
+    table = lines[next(i for i, line in enumerate(lines) if line.startswith("mAP (%)")) :]
+    return table[: table.index("")] if "" in table else table

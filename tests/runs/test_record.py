@@ -95,11 +95,11 @@ def test_the_healthiest_may_be_kept_in_place_of_the_best(workdir):
     recorded = Recorded(workdir, keep="healthiest")
     for step, average, separation in ((1, 0.1, 0.15), (2, 0.2, 0.25), (3, 0.3, 0.25), (4, 0.4, 0.05)):
         recorded.add(step, 1, 1.0)
-        recorded.evaluate(step, average, Health(separation, separation / 4, 0.5, 0.875))
+        recorded.evaluate(step, average, Health(separation, separation / 4, 0.5, 0.5))
     assert recorded.store.best_step == 2
     assert json.loads(workdir.predictions.read_text())["results"]["v"][0]["score"] == 0.2
     assert workdir.metrics()[1]["health"] == {
-        "separation": 0.25, "agreement": 0.0625, "foreground": 0.5, "certainty": 0.875,
+        "separation": 0.25, "agreement": 0.0625, "foreground": 0.5, "certainty": 0.5,
     }  # fmt: skip
     ends = [line.split("%  ")[-1] for line in recorded.listener.lines]
     assert ends[:2] == ["healthiest so far"] * 2
@@ -107,7 +107,7 @@ def test_the_healthiest_may_be_kept_in_place_of_the_best(workdir):
     assert ends[3].endswith("(separation 0.05: collapsed?)")
     again = Recorded(workdir, evaluated=2, step=2, keep="healthiest")
     again.add(3, 1, 1.0)
-    again.evaluate(3, 0.9, Health(0.2, 0.05, 0.5, 0.875))
+    again.evaluate(3, 0.9, Health(0.2, 0.05, 0.5, 0.5))
     assert json.loads(workdir.predictions.read_text())["results"]["v"][0]["score"] == 0.2
 
 

@@ -25,11 +25,12 @@ def outcomes(together, dataset, evaluator):
 
 
 def with_separation(outcome, last, kept=0.3, keep="best"):
-    """The outcome with other separations, and the same scores otherwise."""
+    """The outcome with other separations, and video scores of which none is sure."""
     fill = np.full(len(outcome.scores.video), 1.0, np.float32)
+    unsure = np.full(outcome.scores.video.shape, 0.5, np.float32)
     return outcome._replace(
         settings=outcome.settings._replace(keep=keep),
-        last_scores=outcome.last_scores._replace(separation=last * fill),
+        last_scores=outcome.last_scores._replace(separation=last * fill, video=unsure),
         scores=outcome.scores._replace(separation=kept * fill),
     )
 

@@ -80,8 +80,9 @@ def test_seeds_that_trained_together_have_folders_of_their_own(tmp_path):
 def test_all_seeds_of_one_training_are_loaded_together(together, tmp_path):
     parent = Workdir(together[0].path.parent)
     settings, states = parent.load_together()
-    assert settings == together[0].settings()
-    for seed, state in zip(together, states, strict=True):
+    seeds = parent.healthy("last")
+    assert settings == seeds[0].settings()
+    for seed, state in zip(seeds, states, strict=True):
         assert_equal_trees(state.params, seed.load("last")[1].params)
 
     assert_parts(refusal(together[0].load_together), together[0].path, "no … several seeds", "--num_seeds")
@@ -104,7 +105,7 @@ def judged(tmp_path) -> Workdir:
         settings = SETTINGS._replace(seed=seed, keep="healthiest")
         workdir = parent.of_seed(seed)
         workdir.begin(settings)
-        health = [Health(4 * value, value, 0.5, 1.0) for value in agreement]
+        health = [Health(4 * value, value, 0.5, 0.5) for value in agreement]
         health = [one._replace(separation=0.01 if one.agreement == 0.001 else 0.2) for one in health]
         workdir.write_metrics(
             [{"step": 2 * i, "average": i / 10, "health": h._asdict()} for i, h in enumerate(health, start=1)]
