@@ -194,6 +194,9 @@ class CaseConfig:
     video_score_weight: float = _setting(
         0.2, "weight of the class's video score in a proposal's score", role="test"
     )
+    refined_weight: float = _setting(
+        0.15, "weight of a second stage, if the run has one, in a detection's score", _0_TO_1, role="test"
+    )
     # The published detections contain "kept"; with "probability" surer classes rank higher across videos.
     video_score: Literal["kept", "probability"] = _setting(
         "kept", "a localised class counts as 1, or as its video score", role="test"

@@ -22,8 +22,9 @@ from case_jax.evaluation.matching import detected_segments, make_segments
 from case_jax.evaluation.mean_average_precision import DetectionMap, detection_map
 from case_jax.localization.detect import localize_videos
 from case_jax.localization.detections import Detections, to_activitynet
-from case_jax.method.sampled_videos import sample_videos, score_sampled
+from case_jax.method.sampled_videos import SampledVideos, sample_videos, score_sampled
 from case_jax.method.scores import Foreground, VideoScores
+from case_jax.refinement.projection import project_sampled, scorer_of
 from case_jax.terminals import ignore_terminal
 from case_jax.training.state import TrainState
 
@@ -132,6 +133,14 @@ def false_alarms_of(
     return false_alarms(truth, detected_segments(detections, info.classes), hours, scores=scores)
 
 
+def _scores(state: TrainState, videos: SampledVideos, *, foreground: Foreground | None = None) -> VideoScores:
+    """`score_sampled`, and what a second stage makes of the snippets."""
+    scores = score_sampled(state, videos, foreground=foreground)
+    if state.scorer is None:
+        return scores
+    return scores._replace(projected=project_sampled(state.scorer["kernel"], videos, state.network.streams))
+
+
 def health_of_scores(scores: VideoScores) -> Health | None:
     """The health of the state that gave the scores, see `case_jax.evaluation.health.measure_health`."""
     return measure_health(scores.separation, scores.attention, scores.video)
@@ -229,9 +238,9 @@ class Evaluator:
         told = []
         for videos in self._parts:
             end = begin + len(videos.lengths)
-            scores = score_sampled(state, videos)
+            scores = _scores(state, videos)
             told.append((scores.separation, scores.attention, scores.video))
-            parts += self._localize(scores, self._durations[begin:end], state.config)
+            parts += self._localize(scores, self._durations[begin:end], state)
             begin = end
             # At most one round of work waits for the workers; otherwise memory would hold all scores.
             concurrent.futures.wait(parts[: -4 * self._num_workers or None])
@@ -249,40 +258,46 @@ class Evaluator:
         Returns:
             `VideoScores` with V in place of B, on the device if the features are.
         """
-        parts = [score_sampled(state, videos, foreground=foreground) for videos in self._parts]
+        parts = [_scores(state, videos, foreground=foreground) for videos in self._parts]
         return parts[0] if len(parts) == 1 else jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
-    def localize(self, scores: VideoScores, config: CaseConfig) -> Evaluation:
+    def localize(self, scores: VideoScores, state: TrainState) -> Evaluation:
         """Begins to localise the actions of scored videos; the second half of `start`.
 
         Args:
             scores: scores of all V videos, from `score`.
-            config: hyper-parameters; its "Proposals" settings are used.
+            state: whose "Proposals" settings and second stage are used.
 
         Returns:
             `Evaluation`, see `start`.
         """
-        parts = self._localize(scores, self._durations, config)
+        parts = self._localize(scores, self._durations, state)
         return Evaluation(self, parts, health_of_scores(scores))
 
     def _localize(
-        self, scores: VideoScores, durations: np.ndarray, config: CaseConfig
+        self, scores: VideoScores, durations: np.ndarray, state: TrainState
     ) -> list[concurrent.futures.Future]:
         """Parts of the videos, in order, each a future list of one `Detections` for each video.
 
         ``durations`` are seconds.
         """
-        fused, video_scores = np.asarray(scores.fused), np.asarray(scores.video)
+        of_videos = [np.asarray(scores.fused), np.asarray(scores.video), durations]
+        scorer = None if state.scorer is None else scorer_of(state.scorer)
+        projected = None if scores.projected is None else np.asarray(scores.projected)
+
+        def arguments(chosen: slice) -> tuple:
+            given = [array[chosen] for array in of_videos]
+            return *given, state.config, scorer, None if projected is None else projected[chosen]
+
         if self._pool is None:
             part: concurrent.futures.Future[list[Detections]] = concurrent.futures.Future()
-            part.set_result(localize_videos(fused, video_scores, durations, config))
+            part.set_result(localize_videos(*arguments(slice(None))))
             return [part]
         # More parts than workers: a part with long videos then keeps no worker idle.
-        bounds = np.linspace(0, len(fused), min(len(fused), 4 * self._num_workers) + 1).astype(int)
+        count = len(durations)
+        bounds = np.linspace(0, count, min(count, 4 * self._num_workers) + 1).astype(int)
         return [
-            self._pool.submit(
-                localize_videos, fused[begin:end], video_scores[begin:end], durations[begin:end], config
-            )
+            self._pool.submit(localize_videos, *arguments(slice(begin, end)))
             for begin, end in itertools.pairwise(bounds)
         ]
 

@@ -18,6 +18,7 @@ from case_jax.localization.detections import Detection, Detections
 from case_jax.localization.scored_windows import ScoredVideo, ScoredWindow, collect
 from case_jax.method.sampled_videos import score_window, score_window_fully
 from case_jax.method.scores import default_foreground, mean_with_seed
+from case_jax.refinement.projection import SecondStage
 from case_jax.runs.settings import RunSettings
 from case_jax.runs.workdir import Workdir
 from case_jax.training.state import TrainState
@@ -89,7 +90,7 @@ class Localizer:
                 run's longest test video, or 4 T if that is shorter or not known.
 
         Raises:
-            InputError: if ``window`` is not a positive whole number.
+            InputError: if ``window`` is not a positive whole number, or several seeds have second stages.
         """
         states = (state,) if isinstance(state, TrainState) else tuple(state)
         if window is None:
@@ -106,6 +107,10 @@ class Localizer:
         self.step = max(int(one.step) for one in states)
         self.extraction = settings.extraction
         self._info, self._config, self._states = settings.info, settings.config, states
+        if len(states) > 1 and states[0].scorer is not None:
+            raise InputError(f"state: is of {len(states)} seeds, each with a second stage; expected one seed")
+        scorer = states[0].scorer
+        self._second = None if scorer is None else SecondStage.of(scorer, self.streams)
 
     @classmethod
     def load(
@@ -329,7 +334,11 @@ class Localizer:
                 yield video
             else:
                 yield localize_windows(
-                    video.fused, video.scores, duration=video.duration, config=self._config
+                    video.fused,
+                    video.scores,
+                    duration=video.duration,
+                    config=self._config,
+                    refined=self._second and self._second.refined(video.projected),
                 )
 
     def _windows(
@@ -350,12 +359,13 @@ class Localizer:
 
     def _windows_of(self, opened: GivenVideo, seconds: float) -> Iterator[ScoredWindow]:
         num_windows = -(-opened.length // self.window)
+        second, duration = self._second, opened.length * seconds
         video = ScoredVideo(
-            num_windows, self._config.num_snippets, len(self.classes), opened.length * seconds
+            num_windows, self._config.num_snippets, len(self.classes), duration, second and second.shape
         )
+        scorer = second.score_window if second else score_window
         for index in range(num_windows):
-            fused, scores = self._score(score_window, opened, index, num_windows)[1]
-            yield ScoredWindow(video, index, fused, scores)
+            yield ScoredWindow(video, index, *self._score(scorer, opened, index, num_windows)[1])
 
     def _score(
         self, scorer: Callable[..., Any], video: GivenVideo, index: int, num_windows: int

@@ -17,7 +17,7 @@ ORDER = (
     ("config",),
     ("data", "sinkhorn"),
     ("method", "localization", "video"),
-    ("training", "evaluation"),
+    ("training", "evaluation", "refinement"),
     ("evaluator",),
     ("runs",),
     ("localizer",),

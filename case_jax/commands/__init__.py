@@ -15,6 +15,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "train": "thumos",
     "evaluate": "evaluate",
+    "refine": "refine",
     "localize": "localize",
     "report": "report",
     "check": "check_data",

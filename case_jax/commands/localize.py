@@ -64,7 +64,7 @@ __all__ = ["define_flags", "main"]
 _MIN_SCORE = 0.5
 
 # Settings that came after outputs began to tell what they follow from. Their defaults change nothing.
-_NEW_SETTINGS = ("action_free", "always_localize", "action_threshold")
+_NEW_SETTINGS = ("action_free", "always_localize", "action_threshold", "refined_weight")
 
 _SUBTITLES: dict[str, Callable[..., str]] = {"vtt": as_webvtt, "srt": as_srt}
 
@@ -364,7 +364,7 @@ def _identity(
     }
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for state in states:
-        for path, leaf in jax.tree_util.tree_leaves_with_path((state.params, state.cluster_labels)):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(_learnt(state)):
             array = np.asarray(leaf)
             digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
             digest.update(array.tobytes())
@@ -377,6 +377,11 @@ def _identity(
         "window": localizer.window,
         "classes": list(localizer.classes),
     }
+
+
+def _learnt(state: TrainState) -> tuple:
+    """What a checkpoint has learnt, the second stage only where there is one."""
+    return (state.params, state.cluster_labels, *([] if state.scorer is None else [state.scorer]))
 
 
 def _export(given: flags.FlagValues, results: Mapping[str, Sequence[Mapping]]) -> None:

@@ -12,6 +12,7 @@ import functools
 import time
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from absl import flags
@@ -20,6 +21,7 @@ from rich.console import Console
 from case_jax.commands import cli, hardware, inputs
 from case_jax.commands.outputs import check_outputs
 from case_jax.commands.progress import ConsoleNarrator
+from case_jax.commands.refine import refine_seeds
 from case_jax.config import CaseConfig, fields_of_role
 from case_jax.errors import InputError
 from case_jax.evaluation.false_alarms import FalseAlarms
@@ -30,6 +32,7 @@ from case_jax.report.write import missing_packages, require_report_packages, wri
 from case_jax.runs.hardware import Hardware, in_first_process
 from case_jax.runs.memory import check_memory
 from case_jax.runs.outcome import Outcome, evaluate_run
+from case_jax.runs.refine import refined_run
 from case_jax.runs.run import Run, check_batch
 from case_jax.runs.settings import Keep, RunSettings
 from case_jax.runs.several_seeds import SeveralSeeds
@@ -56,6 +59,12 @@ def define_flags(given: flags.FlagValues) -> None:
         "write report.html at the end; default if the packages for it are installed (extra 'plots')",
         flag_values=given,
     )
+    flags.DEFINE_boolean(
+        "refine",
+        False,
+        "after training, also learn a second stage, into the folder --workdir with _refined at its end",
+        flag_values=given,
+    )
     inputs.define_flags(given, num_seeds=1)
     flags.DEFINE_enum(
         "keep",
@@ -79,7 +88,8 @@ def main(given: flags.FlagValues) -> None:
         require_report_packages()
     training = given.mode == "train"
     if training:
-        check_outputs(own_folders={"workdir": given.workdir}, inputs={"data_dir": given.data_dir})
+        own = {"workdir": given.workdir, **({"refine": _refined_folder(given)} if given.refine else {})}
+        check_outputs(own_folders=own, inputs={"data_dir": given.data_dir})
     runs = _runs(given, config, narrator)
 
     began = time.perf_counter()
@@ -100,6 +110,22 @@ def main(given: flags.FlagValues) -> None:
         print(f"\n{f'seed {seed}: ' if len(runs) > 1 else ''}{alarm_table(of_seed)}")
     if evaluated.said:
         print("\n" + "\n".join(evaluated.said))
+    if training and given.refine:
+        narrator.say(f"\nsecond stage: {_refined_folder(given)}")
+        second = [(run.workdir, _second_stage(given, run)) for run in runs]
+        refine_seeds(second, narrator, which="last", report=given.report)
+
+
+def _refined_folder(given: flags.FlagValues) -> Path:
+    path = Path(given.workdir)
+    return path.with_name(f"{path.absolute().name}_refined")
+
+
+def _second_stage(given: flags.FlagValues, run: Run) -> Run:
+    """The run of a seed's second stage."""
+    folder = _refined_folder(given)
+    folder = folder if given.num_seeds == 1 else folder / run.workdir.path.name
+    return refined_run(run.workdir, folder, run.dataset)
 
 
 class _Evaluated(NamedTuple):

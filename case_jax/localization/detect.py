@@ -1,7 +1,9 @@
 """From the scores of videos to their final detections: kept classes, upsampling, proposals, soft-NMS."""
 
 import functools
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,17 +11,30 @@ from case_jax.config import CaseConfig
 from case_jax.localization.detections import Detections, concatenate
 from case_jax.localization.nms import published_soft_nms, standard_soft_nms
 from case_jax.localization.proposals import kept_classes, proposals, upsample
+from case_jax.localization.rescoring import ProposalScorer, rescore
 from case_jax.localization.tiou import tiou
 
-__all__ = ["localize_video", "localize_videos", "localize_windows"]
+__all__ = ["Refined", "localize_video", "localize_videos", "localize_windows"]
 
 # Soft-NMS compares all proposals of a class with each other, so that its memory grows with their number
 # squared. Where there are more than this many, it runs on groups that cannot suppress each other.
 _AT_ONCE = 4096
 
 
+class Refined(NamedTuple):
+    """A second stage for one video."""
+
+    scorer: ProposalScorer  # behind its first layer
+    projected: np.ndarray  # (T, 4, H) float32, what the first layer makes of the video's samples
+
+
 def localize_video(
-    fused: np.ndarray, video_scores: np.ndarray, *, duration: float, config: CaseConfig
+    fused: np.ndarray,
+    video_scores: np.ndarray,
+    *,
+    duration: float,
+    config: CaseConfig,
+    refined: Refined | None = None,
 ) -> Detections:
     """Detects actions in one video.
 
@@ -28,15 +43,22 @@ def localize_video(
         video_scores: (G,) float, video-level scores.
         duration: how many seconds of video the T samples cover (T_v * seconds per snippet).
         config: its settings of proposals and soft-NMS are used.
+        refined: a second stage, with what its first layer makes of the T samples.
 
     Returns:
         `Detections`, class by class in the order of soft-NMS.
     """
-    return localize_windows(fused, np.asarray(video_scores)[None], duration=duration, config=config)
+    scores = np.asarray(video_scores)[None]
+    return localize_windows(fused, scores, duration=duration, config=config, refined=refined)
 
 
 def localize_videos(
-    fused: np.ndarray, video_scores: np.ndarray, durations: Sequence[float] | np.ndarray, config: CaseConfig
+    fused: np.ndarray,
+    video_scores: np.ndarray,
+    durations: Sequence[float] | np.ndarray,
+    config: CaseConfig,
+    scorer: ProposalScorer | None = None,
+    projected: np.ndarray | None = None,
 ) -> list[Detections]:
     """Applies `localize_video` to each of V videos.
 
@@ -45,18 +67,28 @@ def localize_videos(
         video_scores: (V, G) float, video-level scores.
         durations: (V,) seconds of video that the T samples cover.
         config: its settings of proposals and soft-NMS are used.
+        scorer: a second stage behind its first layer.
+        projected: (V, T, 4, H) float32, what that layer makes of the samples; needed with ``scorer``.
 
     Returns:
         V `Detections`.
     """
+    refined: Iterable[Refined | None] = itertools.repeat(None)
+    if scorer is not None and projected is not None:
+        refined = (Refined(scorer, of_video) for of_video in projected)
     return [
-        localize_video(sequence, scores, duration=float(duration), config=config)
-        for sequence, scores, duration in zip(fused, video_scores, durations)
+        localize_video(sequence, scores, duration=float(duration), config=config, refined=second)
+        for sequence, scores, duration, second in zip(fused, video_scores, durations, refined)
     ]
 
 
 def localize_windows(
-    fused: np.ndarray, window_scores: np.ndarray, *, duration: float, config: CaseConfig
+    fused: np.ndarray,
+    window_scores: np.ndarray,
+    *,
+    duration: float,
+    config: CaseConfig,
+    refined: Refined | None = None,
 ) -> Detections:
     """Detects actions in one video that was scored window by window.
 
@@ -70,6 +102,7 @@ def localize_windows(
         window_scores: (n, G) float, video-level scores of n windows of T samples each.
         duration: how many seconds of video the n * T samples cover (T_v * seconds per snippet).
         config: its settings of proposals and soft-NMS are used.
+        refined: a second stage, with what its first layer makes of the n * T samples.
 
     Returns:
         `Detections`, class by class in the order of soft-NMS; a class with more than 4,096 proposals by
@@ -120,7 +153,11 @@ def localize_windows(
         if config.video_score == "kept":
             video_score = np.ones_like(video_score)
         of_class = of_class._replace(score=of_class.score + config.video_score_weight * video_score)
-        found.append(_suppress(of_class.take(counts), config))
+        of_class = of_class.take(counts)
+        if refined is not None:
+            weight = config.refined_weight
+            of_class = rescore(of_class, refined.projected, refined.scorer, duration=duration, weight=weight)
+        found.append(_suppress(of_class, config))
     return concatenate(found)
 
 

@@ -20,13 +20,24 @@ class ScoredVideo:
     Attributes:
         fused: (n * T, G) float32 activation sequences.
         scores: (n, G) float32 scores of the windows.
+        projected: (n * T, 4, H) float32, what a second stage's first layer makes of the samples, or None.
         duration: of the video, seconds.
         missing: how many windows are not collected.
     """
 
-    def __init__(self, num_windows: int, num_snippets: int, num_classes: int, duration: float):
+    def __init__(
+        self,
+        num_windows: int,
+        num_snippets: int,
+        num_classes: int,
+        duration: float,
+        hidden: tuple[int, ...] | None = None,
+    ):
         self.fused = np.empty((num_windows * num_snippets, num_classes), np.float32)
         self.scores = np.empty((num_windows, num_classes), np.float32)
+        self.projected = None
+        if hidden is not None:
+            self.projected = np.empty((num_windows * num_snippets, *hidden), np.float32)
         self.duration = duration
         self.missing = num_windows
 
@@ -38,12 +49,15 @@ class ScoredWindow(NamedTuple):
     number: int  # its place in the video, from 0
     fused: Any  # (T, G)
     scores: Any  # (G,)
+    projected: Any = None  # (T, 4, H), with a second stage
 
     def collect(self) -> ScoredVideo:
         """Waits for the scores and writes them to the video."""
         begin = self.number * len(self.fused)
         self.video.fused[begin : begin + len(self.fused)] = self.fused
         self.video.scores[self.number] = self.scores
+        if self.video.projected is not None:
+            self.video.projected[begin : begin + len(self.fused)] = self.projected
         self.video.missing -= 1
         return self.video
 

@@ -21,7 +21,15 @@ from case_jax.data.samplers import uniform_indices
 from case_jax.method.network import CaseNetwork, StreamOutput, run_network
 from case_jax.method.scores import Foreground, VideoScores, default_foreground, fuse_scores
 
-__all__ = ["SampledVideos", "Scorer", "sample_videos", "score_sampled", "score_window", "score_window_fully"]
+__all__ = [
+    "SampledVideos",
+    "Scorer",
+    "read_blocks",
+    "sample_videos",
+    "score_sampled",
+    "score_window",
+    "score_window_fully",
+]
 
 # One call gives at most this many (video, sample, class) triples their scores.
 _SCORES_PER_CALL = 2**25
@@ -185,7 +193,7 @@ def _score_snippets(state: Scorer, videos: SampledVideos) -> dict[str, StreamOut
     if videos.blocks is not None:
         return _score_blocks(state.params, videos.features, videos.blocks, network=state.network)
     scored: list[dict[str, StreamOutput]] = []
-    for block in _read_blocks(videos, state.network.streams):
+    for block in read_blocks(videos, state.network.streams):
         scored.append(_score_block(state.params, block, network=state.network))
         jax.block_until_ready(scored[-2:-1])  # one block runs and one waits, so memory holds no more of them
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *scored)
@@ -227,7 +235,7 @@ def _deal_out(outputs, cluster_labels, samples, *, top_k, foreground) -> VideoSc
     return fuse_scores(sampled, cluster_labels, top_k=top_k, foreground=foreground)
 
 
-def _read_blocks(videos: SampledVideos, streams: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+def read_blocks(videos: SampledVideos, streams: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
     """The distinct snippets of all videos, block by block; zeros fill up the last block."""
     assert not isinstance(videos.features, PackedFeatures)
     waiting: dict[str, list[np.ndarray]] = {stream: [] for stream in streams}

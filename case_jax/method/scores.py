@@ -50,6 +50,8 @@ class VideoScores(NamedTuple):
     clusters: jax.Array | np.ndarray | None  # (B, T, K) P^S, mean over streams
     # (B,) in [-1, 1], see `separation`; None with a single class, if no background class is beside it
     separation: jax.Array | np.ndarray | None = None
+    # (B, T, 4, H), what a second stage's first layer makes of the snippets; None without one
+    projected: jax.Array | np.ndarray | None = None
 
 
 def default_foreground(config: CaseConfig) -> Foreground:

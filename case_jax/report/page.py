@@ -214,6 +214,10 @@ def _facts(
     ]
     if not trained:
         return [*facts, ("Steps", f"not trained here; a checkpoint of step {int(state.step):,}")]
+    if settings.refinement is not None:
+        second = settings.refinement.num_steps
+        steps = f"{second:,} steps on the proposals of a first stage of {config.num_steps:,}"
+        return [*facts, ("Second stage", steps), ("Seed", str(settings.seed))]
     steps = f"{config.num_steps:,}, evaluated every {settings.eval_every:,}; shown: {int(state.step):,}"
     facts += [("Steps", steps), ("Seed", str(settings.seed))]
     if seconds is not None:

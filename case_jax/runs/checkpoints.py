@@ -210,7 +210,7 @@ class CheckpointStore:
         try:
             # Shapes are compared first, because TensorStore's threads would print about them, at any time.
             stored = ocp.StandardCheckpointHandler().metadata(self._place / str(step) / "default").tree
-            for name in ("params", "cluster_labels"):
+            for name in ("params", "cluster_labels", *(("scorer",) if "scorer" in target else ())):
                 shapes = jax.tree.map(lambda array: tuple(array.shape), stored[name])
                 expected = jax.tree.map(lambda array: tuple(array.shape), target[name])
                 if shapes != expected:
@@ -268,4 +268,5 @@ def _tree(state: TrainState) -> dict:
         "opt_state": state.opt_state,
         "key": jax.random.key_data(state.key),
         "cluster_labels": state.cluster_labels,
+        **({} if state.scorer is None else {"scorer": state.scorer}),
     }

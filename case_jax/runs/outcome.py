@@ -71,8 +71,9 @@ def evaluate_run(
             state = state.replace(config=config(settings.config))
         if int(state.step) != step:
             step, scores = int(state.step), evaluator.score(state)
+            detections = evaluator.localize(scores, state).detections()
+            scores = scores._replace(projected=None)  # it is large, and of no use any more
             last_scores = scores if last_scores is None else last_scores
-            detections = evaluator.localize(scores, state.config).detections()
             result = evaluator.map_of(detections, tiou)
         results[f"{settings.keep if which == 'best' else which} (step {step})"] = result
     return Outcome(settings, results, state, scores, detections, last_scores)

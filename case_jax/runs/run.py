@@ -167,7 +167,7 @@ class Run:
             Interrupted: by Ctrl-C or SIGTERM; what was trained is saved.
         """
         if hardware is None:
-            hardware = Hardware.of(self.settings.config.batch_size, on_device=self._in_memory)
+            hardware = Hardware.of(self.settings.config.batch_size, on_device=self.in_memory)
         try:
             train([self], hardware, narrator or Narrator())
         except NonFiniteLossError as error:
@@ -180,7 +180,7 @@ class Run:
             InputError: if there is no checkpoint, or the data set does not fit the run.
         """
         with Evaluator(
-            self.dataset.test, self.dataset.info, self.settings.config, on_device=self._in_memory
+            self.dataset.test, self.dataset.info, self.settings.config, on_device=self.in_memory
         ) as evaluator:
             return evaluate_run(self, evaluator, tiou=self.settings.tiou)
 
@@ -193,7 +193,8 @@ class Run:
         return error.with_names([video.name for video in self.dataset.train.videos])
 
     @property
-    def _in_memory(self) -> bool:
+    def in_memory(self) -> bool:
+        """Whether the features are in memory, rather than on disk."""
         return not isinstance(self.dataset.test.videos[0].features, FeatureFiles)
 
 

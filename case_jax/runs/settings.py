@@ -15,6 +15,8 @@ from case_jax.data.dataset import Dataset
 from case_jax.data.extraction import Extraction, common_extraction
 from case_jax.data.info import DatasetInfo, as_settings
 from case_jax.errors import InputError
+from case_jax.refinement.learning import empty_scorer
+from case_jax.refinement.settings import RefinementConfig
 from case_jax.training.state import TrainState, create_train_state
 
 __all__ = ["EVAL_EVERY", "SYNTHETIC", "TIOU", "Keep", "RunSettings"]
@@ -51,6 +53,7 @@ class RunSettings(NamedTuple):
     longest_video: int | None = None  # snippets of the longest test video, which evaluation judged as a whole
     extraction: Extraction | None = None  # how features were made from videos; None if not known
     keep: Keep = "best"  # which checkpoint, and of several seeds which seed
+    refinement: RefinementConfig | None = None  # of the second stage, if the run has one
 
     @classmethod
     def of(
@@ -107,7 +110,11 @@ class RunSettings(NamedTuple):
         """The state at step 0."""
         widths = tuple(self.stream_widths.items())
         key = jax.random.key(self.seed, impl=_RANDOM)
-        return _create(self.config, key, widths, len(self.info.classes))
+        state = _create(self.config, key, widths, len(self.info.classes))
+        if self.refinement is None:
+            return state
+        width, num_classes = sum(self.stream_widths.values()), len(self.info.classes)
+        return state.replace(scorer=empty_scorer(width, num_classes, self.refinement))
 
     def difference(self, other: "RunSettings") -> tuple[str, str, str] | None:
         """The first setting that keeps ``other`` from continuing this run: its name, and both values as text.
@@ -142,6 +149,7 @@ class RunSettings(NamedTuple):
             "longest_video": self.longest_video,
             **({} if self.extraction is None else {"extraction": self.extraction.as_json()}),
             **({} if self.keep == "best" else {"keep": self.keep}),
+            **({} if self.refinement is None else {"refinement": dataclasses.asdict(self.refinement)}),
         }
 
     @classmethod
@@ -162,6 +170,9 @@ class RunSettings(NamedTuple):
             content.get("longest_video"),
             Extraction.from_json(content["extraction"]) if "extraction" in content else None,
             content.get("keep", "best"),
+            RefinementConfig(**_fields_of(RefinementConfig, content["refinement"]))
+            if "refinement" in content
+            else None,
         )
         settings._check()
         return settings

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from case_jax.config import CaseConfig
 from case_jax.evaluation.mean_average_precision import DetectionMap
 from case_jax.evaluator import Evaluator, health_of_scores
 from case_jax.method.scores import VideoScores, mean_with_seed
 from case_jax.runs.outcome import Outcome
+from case_jax.training.state import TrainState
 from case_jax.words import listed
 
 __all__ = ["SeveralSeeds"]
@@ -17,7 +17,7 @@ class SeveralSeeds:
 
     def __init__(self) -> None:
         self._last = ""  # title of the last checkpoint, the same for all seeds, which have trained as long
-        self._config: CaseConfig | None = None
+        self._state: TrainState | None = None
         self._healthy: list[int] = []
         self._collapsed: list[int] = []
         self._means: dict[bool, VideoScores | None] = {
@@ -36,7 +36,7 @@ class SeveralSeeds:
         assert outcome.last_scores is not None
         seed = outcome.settings.seed
         self._last, *_ = outcome.results
-        self._config = outcome.state.config
+        self._state = outcome.state
         last = health_of_scores(outcome.last_scores)
         collapsed = last is not None and last.collapsed
         seeds = self._collapsed if collapsed else self._healthy
@@ -60,8 +60,9 @@ class SeveralSeeds:
             _, seed, title, result = self._healthiest
             results[f"healthiest seed ({seed}), {title}"] = result
         mean = self._means[not self._healthy]
-        if mean is not None and self._config is not None:
-            detections = evaluator.localize(mean, self._config).detections()
+        # Second stages judge each for itself, so there is no mean of theirs.
+        if mean is not None and self._state is not None and self._state.scorer is None:
+            detections = evaluator.localize(mean, self._state).detections()
             who = "all seeds"
             if self._healthy and self._collapsed:
                 who = f"seeds but {listed([*map(str, self._collapsed)], 'and')}, collapsed,"

@@ -21,6 +21,8 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: optax.OptState
     key: jax.Array  # the run's PRNG key; it never changes, each step folds its number in
     cluster_labels: jax.Array  # (K, 2) float32 Q^C of the last step; 1/K everywhere before the first step
+    # A second stage (`case_jax.refinement`), which training does not touch; None without one.
+    scorer: dict[str, jax.Array] | None = flax.struct.field(default=None, kw_only=True)
     config: CaseConfig = flax.struct.field(pytree_node=False)
     network: CaseNetwork = flax.struct.field(pytree_node=False)
 

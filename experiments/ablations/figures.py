@@ -147,7 +147,7 @@ def _test_videos(lab: Laboratory, variant: Variant) -> _Tested:
     """Tests the first seed's last checkpoint, video by video."""
     state = lab.state(variant, lab.seeds[0])
     scores = lab.evaluator.score(state, foreground=variant.foreground)
-    detections = lab.evaluator.localize(scores, state.config).detections()
+    detections = lab.evaluator.localize(scores, state).detections()
     found = to_activitynet(detections, lab.dataset.info.classes)["results"]
     quality = {
         name: detection_map(

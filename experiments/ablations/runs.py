@@ -189,7 +189,7 @@ class Laboratory:
     def _evaluate(self, variant: Variant, seed: int, which: Which) -> Evaluated:
         state = self.state(variant, seed, which)
         scores = self.evaluator.score(state, foreground=variant.foreground)
-        detections = self.evaluator.localize(scores, state.config).detections()
+        detections = self.evaluator.localize(scores, state).detections()
         result = self.evaluator.map_of(detections, self.base.tiou)
         return Evaluated(
             int(state.step),

@@ -93,7 +93,7 @@ def _outcome(run: Run) -> Outcome:
     )
     with Evaluator(run.dataset.test, run.dataset.info, config) as evaluator:
         scores = evaluator.score(state)
-        detections = evaluator.localize(scores, config).detections()
+        detections = evaluator.localize(scores, state).detections()
         result = evaluator.map_of(detections, TIOU)
     results = {"last (step 20)": result, "best (step 10)": result}
     return Outcome(run.settings, results, state, jax.tree.map(np.asarray, scores), detections)

@@ -37,7 +37,7 @@ def test_results_are_those_that_training_recorded(run, evaluator):
     assert outcome.scores is not None
     assert len(outcome.scores.video) == 4  # test videos
     assert outcome.last_scores is not None
-    last = evaluator.localize(outcome.last_scores, run.settings.config).detections()
+    last = evaluator.localize(outcome.last_scores, outcome.state).detections()
     assert evaluator.map_of(last, run.settings.tiou).per_tiou.tolist() == rows[-1]["map"]
 
 

@@ -42,8 +42,8 @@ def results_of(evaluator, *outcomes):
     return seeds.results(evaluator, TIOU)
 
 
-def map_of(evaluator, scores, config):
-    return evaluator.map_of(evaluator.localize(scores, config).detections(), TIOU).per_tiou.tolist()
+def map_of(evaluator, scores, state):
+    return evaluator.map_of(evaluator.localize(scores, state).detections(), TIOU).per_tiou.tolist()
 
 
 @pytest.mark.parametrize("separation", [0.3, 0.0], ids=["healthy", "collapsed"])
@@ -54,7 +54,7 @@ def test_the_scores_of_all_seeds_are_averaged(outcomes, evaluator, separation):
     mean = jax.tree.map(
         lambda a, b: (np.asarray(a) + np.asarray(b)) / 2, first.last_scores, second.last_scores
     )
-    assert result.per_tiou.tolist() == pytest.approx(map_of(evaluator, mean, first.state.config))
+    assert result.per_tiou.tolist() == pytest.approx(map_of(evaluator, mean, first.state))
 
 
 def test_a_collapsed_seed_is_left_out(outcomes, evaluator):
@@ -62,7 +62,7 @@ def test_a_collapsed_seed_is_left_out(outcomes, evaluator):
     ((title, result),) = results_of(evaluator, second, first).items()
     seed = outcomes[1].settings.seed
     assert title == f"seeds but {seed}, collapsed, together, last (step 30)"
-    assert result.per_tiou.tolist() == map_of(evaluator, first.last_scores, first.state.config)
+    assert result.per_tiou.tolist() == map_of(evaluator, first.last_scores, first.state)
 
 
 @pytest.mark.parametrize("healthiest", [0, 1])

@@ -105,7 +105,7 @@ def test_an_evaluation_is_what_the_workdir_gives(make, dataset):
     assert result.step == int(state.step) == 4
     assert result.tiou == (0.1, 0.3)
     scores = lab.evaluator.score(state, foreground="transformed")
-    found = lab.evaluator.localize(scores, state.config).detections()
+    found = lab.evaluator.localize(scores, state).detections()
     predictions = to_activitynet(found, dataset.info.classes)["results"]
     want = detection_map(make_segments(dataset.test.ground_truth()), make_segments(predictions), (0.1, 0.3))
     np.testing.assert_allclose(result.map, want.per_tiou)
