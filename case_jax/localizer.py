@@ -109,8 +109,7 @@ class Localizer:
         self._info, self._config, self._states = settings.info, settings.config, states
         if len(states) > 1 and states[0].scorer is not None:
             raise InputError(f"state: is of {len(states)} seeds, each with a second stage; expected one seed")
-        scorer = states[0].scorer
-        self._second = None if scorer is None else SecondStage.of(scorer, self.streams)
+        self._second = SecondStage.of(states[0].scorer, self.streams)
 
     @classmethod
     def load(
@@ -333,13 +332,8 @@ class Localizer:
             if isinstance(video, InputError):
                 yield video
             else:
-                yield localize_windows(
-                    video.fused,
-                    video.scores,
-                    duration=video.duration,
-                    config=self._config,
-                    refined=self._second and self._second.refined(video.projected),
-                )
+                how = self._config, self._second and self._second.refined(video.projected)
+                yield localize_windows(video.fused, video.scores, *how, duration=video.duration)
 
     def _windows(
         self, videos: Iterable[tuple[str, Features]], seconds: float, go_on: bool

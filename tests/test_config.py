@@ -26,7 +26,7 @@ RANGES = {
         ABOVE_0,
     ),
     **dict.fromkeys("lambda_s lambda_c weight_decay flank".split(), FROM_0),
-    **dict.fromkeys("class_threshold action_threshold nms_threshold".split(), SHARE),
+    **dict.fromkeys("class_threshold action_threshold nms_threshold refined_weight".split(), SHARE),
     **dict.fromkeys("settling agreement_from".split(), BELOW_1),
     "gamma": (0.5, [0.0, 1.0], "both excluded"),
     "video_score_weight": (-1.0, [], ""),
@@ -104,6 +104,7 @@ def test_every_setting_takes_effect_at_one_time():
         "clustering_assisted_testing", "class_threshold", "upsampling", "proposal_thresholds", "flank",
         "video_score_weight", "video_score", "nms", "nms_threshold", "nms_alpha", "always_localize",
         "action_threshold",
+        "refined_weight",
     }  # fmt: skip
 
 

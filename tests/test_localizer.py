@@ -426,7 +426,7 @@ def test_load(tmp_path):
     with CheckpointStore(workdir.checkpoints) as store:
         for step, average in ((3, 0.5), (7, 0.2)):
             params = jax.tree.map(lambda array, step=step: array * (step / 3), state.params)
-            store.save(state.replace(step=jnp.int32(step), params=params), average=average)
+            store.save(state.replace(step=jnp.int32(step), params=params), quality=average)
     best = case_jax.Localizer.load(tmp_path / "W")
     last = case_jax.Localizer.load(str(tmp_path / "W"), "last", window=100)
     assert (best.step, best.window, last.step, last.window) == (3, 64, 7, 100)

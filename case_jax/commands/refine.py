@@ -1,4 +1,4 @@
-"""Learns a second stage from a trained run, which judges proposals as a whole; the result is a run of its own.
+"""Learns a second stage from a trained run, to judge proposals as a whole; the result is a run of its own.
 
 python -m experiments.refine --workdir=W --output=R
 

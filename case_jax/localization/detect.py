@@ -85,10 +85,10 @@ def localize_videos(
 def localize_windows(
     fused: np.ndarray,
     window_scores: np.ndarray,
-    *,
-    duration: float,
     config: CaseConfig,
     refined: Refined | None = None,
+    *,
+    duration: float,
 ) -> Detections:
     """Detects actions in one video that was scored window by window.
 
@@ -100,9 +100,9 @@ def localize_windows(
     Args:
         fused: (n * T, G) float, fused class activation sequences, evenly spaced over the video.
         window_scores: (n, G) float, video-level scores of n windows of T samples each.
-        duration: how many seconds of video the n * T samples cover (T_v * seconds per snippet).
         config: its settings of proposals and soft-NMS are used.
         refined: a second stage, with what its first layer makes of the n * T samples.
+        duration: how many seconds of video the n * T samples cover (T_v * seconds per snippet).
 
     Returns:
         `Detections`, class by class in the order of soft-NMS; a class with more than 4,096 proposals by

@@ -84,11 +84,12 @@ def refinement_loss(
         shape = (parts.shape[0], 1, *parts.shape[2:])
         parts = _dropout(parts_kept, parts, config.input_dropout, shape)
         beside = _dropout(extras_kept, beside, config.input_dropout, (beside.shape[0], 1, beside.shape[2]))
-    hidden = jnp.einsum("bpkd,dkh->bph", parts, params["kernel"]) + beside @ params["extras"] + params["bias"]
+    bias, head_bias = params["bias"][None, None], params["head_bias"][None, None]
+    hidden = jnp.einsum("bpkd,dkh->bph", parts, params["kernel"]) + beside @ params["extras"] + bias
     hidden = jax.nn.relu(hidden)
     if key is not None:
         hidden = _dropout(of_hidden, hidden, config.dropout, hidden.shape)
-    logits = hidden @ params["head"] + params["head_bias"]
+    logits = hidden @ params["head"] + head_bias
     loss = optax.sigmoid_binary_cross_entropy(logits, batch.targets) * batch.weights
     return loss.sum() / jnp.maximum((batch.targets * batch.weights).sum(), 1.0)
 
@@ -153,4 +154,4 @@ def _optimizer(config: RefinementConfig) -> optax.GradientTransformation:
 
 
 def _dropout(key: jax.Array, values: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
-    return values * jax.random.bernoulli(key, 1 - rate, shape) / (1 - rate)
+    return jnp.where(jax.random.bernoulli(key, 1 - rate, shape), values / (1 - rate), 0.0)

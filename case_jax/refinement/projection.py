@@ -60,9 +60,9 @@ class SecondStage(NamedTuple):
     streams: tuple[str, ...]
 
     @classmethod
-    def of(cls, scorer: Mapping[str, jax.Array], streams: Sequence[str]) -> "SecondStage":
-        """Takes the scorer of a state, and the names of the streams in order."""
-        return cls(scorer_of(scorer), scorer["kernel"], tuple(streams))
+    def of(cls, scorer: Mapping[str, jax.Array] | None, streams: Sequence[str]) -> "SecondStage | None":
+        """Takes the scorer of a state, if it has one, and the names of the streams in order."""
+        return None if scorer is None else cls(scorer_of(scorer), scorer["kernel"], tuple(streams))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -106,6 +106,11 @@ class RunSettings(NamedTuple):
             keep,
         )
 
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole training, or of the second stage alone if the run is one."""
+        return self.config.num_steps if self.refinement is None else self.refinement.num_steps
+
     def fresh_state(self) -> TrainState:
         """The state at step 0."""
         widths = tuple(self.stream_widths.items())
@@ -122,6 +127,9 @@ class RunSettings(NamedTuple):
         Returns:
             None if ``other`` may continue this run.
         """
+        if (self.refinement is None) != (other.refinement is None):
+            stages = ["none" if one.refinement is None else "a second stage" for one in (self, other)]
+            return "refinement", stages[0], stages[1]
         may_differ = set(_MAY_DIFFER)
         if not other.config.depends_on_length:
             may_differ.add("method.num_steps")

@@ -101,9 +101,9 @@ class Workdir:
             InputError: if the folder holds a run of other settings, or cannot be written.
         """
         rows = self.metrics()
-        if rows and rows[-1]["step"] > settings.config.num_steps:
+        if rows and rows[-1]["step"] > settings.num_steps:
             raise InputError(
-                f"--num_steps: is {settings.config.num_steps}; expected at least the {rows[-1]['step']} "
+                f"--num_steps: is {settings.num_steps}; expected at least the {rows[-1]['step']} "
                 f"steps already trained in {self.path}"
             )
         if self.config.exists() and (difference := self.settings().difference(settings)) is not None:

@@ -145,7 +145,7 @@ def write_runs(folder: Path) -> None:
     good = Workdir(folder / "good")
     good.begin(SETTINGS)
     with CheckpointStore(good.checkpoints) as store:
-        store.save(SETTINGS.fresh_state().replace(step=jnp.int32(2)), average=0.5)
+        store.save(SETTINGS.fresh_state().replace(step=jnp.int32(2)), quality=0.5)
     good.write_metrics([{"step": 2, "losses": {"loss": 1.0}, "tiou": [0.5], "map": [0.5], "average": 0.5}])
     good.write_history([{"step": 1, "metrics": {"loss": 2.0}}, {"step": 2, "metrics": {"loss": 1.0}}])
 
@@ -166,6 +166,7 @@ GOOD = {
     "evaluate": ["--ground_truth={}/gt.json", "--predictions={}/p.json"],
     "localize": ["--checkpoint={}/runs/good", "--features={}/data/features/test", "--output={}/new.json"],
     "report": ["--workdir={}/runs/good", "--data_dir={}/data"],
+    "refine": ["--workdir={}/runs/good", "--data_dir={}/data", "--output={}/new", "--noreport"],
     "check": ["--data_dir={}/data"],
     "convert": [
         "--torch={}/published/best_model.pkl",
@@ -225,6 +226,16 @@ BAD = {
         (["--workdir={}/runs/history"], "{}/runs/history/history.jsonl", "line 3", "'metrics'"),
         (["--workdir={}/runs/classes"], "{}/runs/classes", "other classes", "data set"),
         (["--data_dir="], "--data_dir", "missing", "{}/runs/good"),
+    ],
+    "refine": [
+        (["--workdir={}/gone"], "{}/gone/config.json", "no such file", "JSON"),
+        (["--workdir={}/runs/text"], "{}/runs/text/config.json", "'x'", "training"),
+        (["--output={}/gt.json"], "--output", "{}/gt.json is a file", "folder"),
+        (["--output={}/runs/good"], "--output", "as --workdir", "another folder"),
+        (["--output={}/runs/metrics"], "{}/runs/metrics", "", "settings"),
+        (["--data_dir="], "--data_dir", "missing", "{}/runs/good"),
+        (["--workdir={}/runs/classes"], "{}/runs/classes", "other classes", "data set"),
+        (["--refined_weight=2"], "--refined_weight", "2", "between 0 and 1"),
     ],
     "check": [
         (["--data_dir={}/gone"], "{}/gone", "no such folder", "data set"),

@@ -41,7 +41,7 @@ def write_run(folder: Path, extraction: Extraction | None = EXTRACTION, info: Da
     )
     workdir.begin(settings)
     with CheckpointStore(workdir.checkpoints) as store:
-        store.save(settings.fresh_state(), average=0.5)
+        store.save(settings.fresh_state(), quality=0.5)
     return workdir.path
 
 
