@@ -50,6 +50,9 @@ def test_videos_score_together_as_each_does_alone(state, videos):
     for i, video in enumerate(videos):
         alone = score_split(state, [video])
         for name in together._fields:
+            if name == "projected":  # there is no second stage
+                assert together.projected is None
+                continue
             expected = getattr(alone, name)[0]
             np.testing.assert_allclose(getattr(together, name)[i], expected, rtol=0, atol=1e-6, err_msg=name)
 

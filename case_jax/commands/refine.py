@@ -24,7 +24,7 @@ from case_jax.commands.progress import ConsoleNarrator
 from case_jax.evaluator import Evaluator
 from case_jax.report.tables import map_table, seeds_table
 from case_jax.report.write import missing_packages, require_report_packages, write_report
-from case_jax.runs.outcome import evaluate_run
+from case_jax.runs.outcome import evaluate_run, warnings_about
 from case_jax.runs.refine import refine, refined_run
 from case_jax.runs.run import Run, place_of_data
 from case_jax.runs.several_seeds import SeveralSeeds
@@ -112,6 +112,7 @@ def refine_seeds(
             outcome = evaluate_run(run, evaluator, tiou=run.settings.tiou)
             results[run.settings.seed] = outcome.results
             seeds.add(outcome)
+            said += warnings_about(outcome, one_of_many=len(runs) > 1)
             if report is not False and not missing_packages():
                 path = write_report(run, outcome, seconds=seconds[run.settings.seed])
                 said.append(f"report: {path}")

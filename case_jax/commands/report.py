@@ -12,7 +12,7 @@ from case_jax.evaluator import Evaluator
 from case_jax.localization.detections import to_activitynet, write_predictions
 from case_jax.report.tables import map_table
 from case_jax.report.write import require_report_packages, write_report
-from case_jax.runs.outcome import evaluate_run
+from case_jax.runs.outcome import evaluate_run, warnings_about
 from case_jax.runs.run import Run, place_of_data
 from case_jax.runs.workdir import Workdir
 
@@ -52,4 +52,6 @@ def main(given: flags.FlagValues) -> None:
                 predictions = to_activitynet(outcome.detections, dataset.info.classes)
                 write_predictions(workdir.predictions, predictions)
             print(map_table(outcome.results))
+            for line in warnings_about(outcome, one_of_many=len(workdirs) > 1):
+                print(f"\n{line}")
             print(f"report: {write_report(run, outcome)}")

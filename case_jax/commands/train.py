@@ -26,12 +26,12 @@ from case_jax.config import CaseConfig, fields_of_role
 from case_jax.errors import InputError
 from case_jax.evaluation.false_alarms import FalseAlarms
 from case_jax.evaluation.mean_average_precision import DetectionMap
-from case_jax.evaluator import Evaluator, false_alarms_of, health_of_scores
+from case_jax.evaluator import Evaluator, false_alarms_of
 from case_jax.report.tables import alarm_table, map_table, seeds_table
 from case_jax.report.write import missing_packages, require_report_packages, write_report
 from case_jax.runs.hardware import Hardware, in_first_process
 from case_jax.runs.memory import check_memory
-from case_jax.runs.outcome import Outcome, evaluate_run
+from case_jax.runs.outcome import Outcome, evaluate_run, warnings_about
 from case_jax.runs.refine import refined_run
 from case_jax.runs.run import Run, check_batch
 from case_jax.runs.settings import Keep, RunSettings
@@ -210,7 +210,7 @@ def _evaluate(
             if not first:
                 continue
             seeds.add(outcome)
-            said += _warnings(outcome, one_of_many=len(runs) > 1)
+            said += warnings_about(outcome, one_of_many=len(runs) > 1)
             counted = false_alarms_of(run.dataset.test, run.dataset.info, outcome.detections)
             if counted is not None:
                 alarms[run.settings.seed] = counted
@@ -222,16 +222,6 @@ def _evaluate(
         if len(runs) > 1 and evaluator is not None:
             together = seeds.results(evaluator, cli.tiou_from_flags(given))
     return _Evaluated(results, together, alarms, said)
-
-
-def _warnings(outcome: Outcome, *, one_of_many: bool) -> list[str]:
-    """What there is to say about a run whose last state has collapsed."""
-    assert outcome.last_scores is not None
-    health = health_of_scores(outcome.last_scores)
-    if health is None or not health.collapsed:
-        return []
-    who = f"seed {outcome.settings.seed}" if one_of_many else "the run"
-    return [f"warning: {who} {health.in_words()}"]
 
 
 def _report(given: flags.FlagValues, run: Run, outcome: Outcome, seconds: float | None) -> str:

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from case_jax.config import CaseConfig
 from case_jax.errors import InputError
 from case_jax.evaluation.mean_average_precision import DetectionMap
-from case_jax.evaluator import Evaluator
+from case_jax.evaluator import Evaluator, health_of_scores
 from case_jax.localization.detections import Detections
 from case_jax.method.scores import VideoScores
 from case_jax.runs.settings import RunSettings
@@ -20,7 +20,7 @@ from case_jax.training.state import TrainState
 if TYPE_CHECKING:
     from case_jax.runs.run import Run
 
-__all__ = ["Outcome", "evaluate_run"]
+__all__ = ["Outcome", "evaluate_run", "warnings_about"]
 
 
 class Outcome(NamedTuple):
@@ -77,3 +77,18 @@ def evaluate_run(
             result = evaluator.map_of(detections, tiou)
         results[f"{settings.keep if which == 'best' else which} (step {step})"] = result
     return Outcome(settings, results, state, scores, detections, last_scores)
+
+
+def warnings_about(outcome: Outcome, *, one_of_many: bool) -> list[str]:
+    """What a user should know about a run: that its last state has collapsed.
+
+    Args:
+        outcome: of the first process, which has scores.
+        one_of_many: whether the run is one of several seeds, which is then named.
+    """
+    assert outcome.last_scores is not None
+    health = health_of_scores(outcome.last_scores)
+    if health is None or not health.collapsed:
+        return []
+    who = f"seed {outcome.settings.seed}" if one_of_many else "the run"
+    return [f"warning: {who} {health.in_words()}"]

@@ -1,5 +1,6 @@
 """The folder that a run lives in, and the files in it."""
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -181,7 +182,7 @@ class Workdir:
         """
         if which not in ("best", "last"):
             raise InputError(f"which: is {which!r}; expected 'best' or 'last'")
-        if (seeds := self.seeds()) != [self] and seeds[0].settings().keep == "healthiest":
+        if (seeds := self.seeds()) != [self] and all(map(_keeps_healthiest, seeds)):
             return self.healthiest(which).load(which, mesh=mesh)
         settings = self.settings()
         if not self.checkpoints.is_dir():
@@ -265,3 +266,10 @@ class Workdir:
                 )
         loaded = [seed.load(which) for seed in self.healthy(which)]
         return loaded[0][0], tuple(state for _, state in loaded)
+
+
+def _keeps_healthiest(workdir: Workdir) -> bool:
+    """Whether a run keeps its healthiest checkpoint, as far as its settings can be read."""
+    with contextlib.suppress(InputError):
+        return workdir.settings().keep == "healthiest"
+    return False

@@ -103,6 +103,8 @@ def assert_complete(workdir):
         for tiou, value in zip(row["tiou"], row["map"], strict=True):
             expected[f"test/mAP_{tiou:g}"].append((row["step"], as_float32(value)))
         expected["test/average"].append((row["step"], as_float32(row["average"])))
+        for name, value in row["health"].items():
+            expected[f"health/{name}"].append((row["step"], as_float32(value)))
     assert {"train/loss_video", "train/entropy_clusters", "test/mAP_0.3"} <= set(expected)
     found = read_events(workdir)
     ((step, settings),) = found.pop("settings/text_summary")

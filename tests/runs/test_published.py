@@ -96,7 +96,7 @@ def state_dict(fresh):
 def test_a_checkpoint_becomes_a_run(fresh, state_dict, tmp_path):
     settings = adopted(tmp_path, state_dict, data="/data")
     assert settings.config == CaseConfig(num_snippets=8, num_steps=7, hidden_dim=4, num_clusters=3)
-    assert settings[1:] == (INFO, WIDTHS, 1, 5, (0.5,), "/data", None, None)
+    assert settings[1:] == (INFO, WIDTHS, 1, 5, (0.5,), "/data", None, None, "best", None)
     for which in ("best", "last"):
         loaded, state = Workdir(tmp_path / "W").load(which)
         assert (loaded, int(state.step)) == (settings, 7)

@@ -31,6 +31,7 @@ def test_settings_follow_from_the_config_and_the_data_set():
         longest,
         None,
         "best",
+        None,
     )
 
 
@@ -144,7 +145,7 @@ def test_settings_of_version_0_1_0_are_read():
     )
     assert settings.info == DatasetInfo(classes=("Action01", "Action02"))
     assert settings[2:] == (
-        {"rgb": 8, "flow": 8}, 4, 2, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), "/data", 193, None, "best",
+        {"rgb": 8, "flow": 8}, 4, 2, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), "/data", 193, None, "best", None,
     )  # fmt: skip
     # Written again, it says the same. Settings may be added; what 0.1.0 wrote must stay.
     old, new = json.loads(OF_0_1_0), json.loads(json.dumps(settings.as_json()))

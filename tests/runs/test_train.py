@@ -30,7 +30,7 @@ def test_a_training_fills_its_workdir(uninterrupted):
     rows = uninterrupted.metrics()
     assert [row["step"] for row in rows] == [12, 24, 30]
     for row in rows:
-        assert list(row) == ["step", "losses", "tiou", "map", "average"]
+        assert list(row) == ["step", "losses", "tiou", "map", "average", "health"]
         assert row["average"] == pytest.approx(np.mean(row["map"]))
     best = max(rows, key=lambda row: row["average"])["step"]
     assert saved_steps(uninterrupted.checkpoints) == {24, 30, best}
