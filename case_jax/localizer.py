@@ -44,8 +44,8 @@ class Localizer:
     scores are averaged, so that what a single seed imagines counts for less.
 
     **Memory.** Features are read window by window, at most T snippets at once. Snippets between the samples
-    are read, too, to check that they are finite. G + G / T numbers are kept for each sample. Proposals are
-    made class by class.
+    are read, too, to check that they are finite. G + G / T numbers are kept for each sample, and with a
+    second stage 4 H more. Proposals are made class by class.
 
     **Speed.** While one video is localised, the device scores the windows that follow, of this video or the
     next. A window's distinct snippets are padded to 64, 128, 256 ... or T, so that few programs are compiled.
@@ -90,7 +90,7 @@ class Localizer:
                 run's longest test video, or 4 T if that is shorter or not known.
 
         Raises:
-            InputError: if ``window`` is not a positive whole number, or several seeds have second stages.
+            InputError: if ``window`` is not a positive whole number.
         """
         states = (state,) if isinstance(state, TrainState) else tuple(state)
         if window is None:
@@ -107,9 +107,8 @@ class Localizer:
         self.step = max(int(one.step) for one in states)
         self.extraction = settings.extraction
         self._info, self._config, self._states = settings.info, settings.config, states
-        if len(states) > 1 and states[0].scorer is not None:
-            raise InputError(f"state: is of {len(states)} seeds, each with a second stage; expected one seed")
-        self._second = SecondStage.of(states[0].scorer, self.streams)
+        scorers = [one.scorer for one in states if one.scorer is not None]
+        self._second = [SecondStage.of(scorer, self.streams) for scorer in scorers]
 
     @classmethod
     def load(
@@ -268,7 +267,7 @@ class Localizer:
         positions, first = np.unique(np.concatenate([part[0] for part in parts]), return_index=True)
 
         def joined(name: str) -> np.ndarray | None:
-            arrays = [getattr(scores, name) for _, scores in parts]
+            arrays = [getattr(scores, name) for _, scores, _ in parts]
             return None if arrays[0] is None else np.concatenate([np.asarray(a[0]) for a in arrays])[first]
 
         attention, classes = joined("attention"), joined("fused")
@@ -332,8 +331,10 @@ class Localizer:
             if isinstance(video, InputError):
                 yield video
             else:
-                how = self._config, self._second and self._second.refined(video.projected)
-                yield localize_windows(video.fused, video.scores, *how, duration=video.duration)
+                judges = [second.judge(p) for second, p in zip(self._second, video.projected)]
+                yield localize_windows(
+                    video.fused, video.scores, self._config, judges, duration=video.duration
+                )
 
     def _windows(
         self, videos: Iterable[tuple[str, Features]], seconds: float, go_on: bool
@@ -353,21 +354,20 @@ class Localizer:
 
     def _windows_of(self, opened: GivenVideo, seconds: float) -> Iterator[ScoredWindow]:
         num_windows = -(-opened.length // self.window)
-        second, duration = self._second, opened.length * seconds
-        video = ScoredVideo(
-            num_windows, self._config.num_snippets, len(self.classes), duration, second and second.shape
-        )
-        scorer = second.score_window if second else score_window
+        shapes, duration = [second.shape for second in self._second], opened.length * seconds
+        video = ScoredVideo(num_windows, self._config.num_snippets, len(self.classes), duration, shapes)
         for index in range(num_windows):
-            yield ScoredWindow(video, index, *self._score(scorer, opened, index, num_windows)[1])
+            _, (fused, scores), projected = self._score(score_window, opened, index, num_windows)
+            yield ScoredWindow(video, index, fused, scores, projected)
 
     def _score(
         self, scorer: Callable[..., Any], video: GivenVideo, index: int, num_windows: int
-    ) -> tuple[np.ndarray, Any]:
+    ) -> tuple[np.ndarray, Any, list]:
         """Calls a scorer for one window of a video.
 
         Returns:
-            The positions in the video of the T samples, and the scorer's result, the mean over seeds.
+            The positions in the video of the T samples; the scorer's result, the mean over seeds; and what
+            each second stage makes of the samples.
         """
         config, num_snippets = self._config, self._config.num_snippets
         distinct, samples = sample_window(video.length, index, num_windows, num_snippets)
@@ -386,7 +386,7 @@ class Localizer:
                 foreground=default_foreground(config),
             )
             mean = mean_with_seed(mean, scored, count)
-        return distinct[samples], mean
+        return distinct[samples], mean, [second.project(filled, samples) for second in self._second]
 
     def _listed(self, found: Detections) -> list[Detection]:
         columns = (column.tolist() for column in (found.start, found.end, found.score))

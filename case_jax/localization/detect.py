@@ -3,7 +3,6 @@
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -11,21 +10,14 @@ from case_jax.config import CaseConfig
 from case_jax.localization.detections import Detections, concatenate
 from case_jax.localization.nms import published_soft_nms, standard_soft_nms
 from case_jax.localization.proposals import kept_classes, proposals, upsample
-from case_jax.localization.rescoring import ProposalScorer, rescore
+from case_jax.localization.rescoring import Judge, ProposalScorer, rescore
 from case_jax.localization.tiou import tiou
 
-__all__ = ["Refined", "localize_video", "localize_videos", "localize_windows"]
+__all__ = ["localize_video", "localize_videos", "localize_windows"]
 
 # Soft-NMS compares all proposals of a class with each other, so that its memory grows with their number
 # squared. Where there are more than this many, it runs on groups that cannot suppress each other.
 _AT_ONCE = 4096
-
-
-class Refined(NamedTuple):
-    """A second stage for one video."""
-
-    scorer: ProposalScorer  # behind its first layer
-    projected: np.ndarray  # (T, 4, H) float32, what the first layer makes of the video's samples
 
 
 def localize_video(
@@ -34,7 +26,7 @@ def localize_video(
     *,
     duration: float,
     config: CaseConfig,
-    refined: Refined | None = None,
+    judges: Sequence[Judge] = (),
 ) -> Detections:
     """Detects actions in one video.
 
@@ -43,13 +35,13 @@ def localize_video(
         video_scores: (G,) float, video-level scores.
         duration: how many seconds of video the T samples cover (T_v * seconds per snippet).
         config: its settings of proposals and soft-NMS are used.
-        refined: a second stage, with what its first layer makes of the T samples.
+        judges: second stages, if there are any.
 
     Returns:
         `Detections`, class by class in the order of soft-NMS.
     """
     scores = np.asarray(video_scores)[None]
-    return localize_windows(fused, scores, duration=duration, config=config, refined=refined)
+    return localize_windows(fused, scores, duration=duration, config=config, judges=judges)
 
 
 def localize_videos(
@@ -73,12 +65,12 @@ def localize_videos(
     Returns:
         V `Detections`.
     """
-    refined: Iterable[Refined | None] = itertools.repeat(None)
+    judges: Iterable[tuple[Judge, ...]] = itertools.repeat(())
     if scorer is not None and projected is not None:
-        refined = (Refined(scorer, of_video) for of_video in projected)
+        judges = ((Judge(scorer, of_video),) for of_video in projected)
     return [
-        localize_video(sequence, scores, duration=float(duration), config=config, refined=second)
-        for sequence, scores, duration, second in zip(fused, video_scores, durations, refined)
+        localize_video(sequence, scores, duration=float(duration), config=config, judges=of_video)
+        for sequence, scores, duration, of_video in zip(fused, video_scores, durations, judges)
     ]
 
 
@@ -86,7 +78,7 @@ def localize_windows(
     fused: np.ndarray,
     window_scores: np.ndarray,
     config: CaseConfig,
-    refined: Refined | None = None,
+    judges: Sequence[Judge] = (),
     *,
     duration: float,
 ) -> Detections:
@@ -101,7 +93,7 @@ def localize_windows(
         fused: (n * T, G) float, fused class activation sequences, evenly spaced over the video.
         window_scores: (n, G) float, video-level scores of n windows of T samples each.
         config: its settings of proposals and soft-NMS are used.
-        refined: a second stage, with what its first layer makes of the n * T samples.
+        judges: second stages, if there are any, for the n * T samples.
         duration: how many seconds of video the n * T samples cover (T_v * seconds per snippet).
 
     Returns:
@@ -154,9 +146,8 @@ def localize_windows(
             video_score = np.ones_like(video_score)
         of_class = of_class._replace(score=of_class.score + config.video_score_weight * video_score)
         of_class = of_class.take(counts)
-        if refined is not None:
-            weight = config.refined_weight
-            of_class = rescore(of_class, refined.projected, refined.scorer, duration=duration, weight=weight)
+        if judges:
+            of_class = rescore(of_class, judges, duration=duration, weight=config.refined_weight)
         found.append(_suppress(of_class, config))
     return concatenate(found)
 

@@ -5,13 +5,14 @@ takes means over snippets, so it is applied to every snippet once (`case_jax.ref
 proposal needs only the means of what that gave.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from case_jax.localization.detections import Detections
 
-__all__ = ["EXTRAS", "PARTS", "ProposalScorer", "SnippetMeans", "extras", "part_means", "rescore"]
+__all__ = ["EXTRAS", "PARTS", "Judge", "PartMeans", "ProposalScorer", "SnippetMeans", "extras", "rescore"]
 
 # What a proposal is seen by: the mean inside; by how much the mean over the left and over the right flank
 # differs from it; and by how much the second half differs from the first.
@@ -57,30 +58,38 @@ class SnippetMeans:
         return self._sums[whole] + (position - whole)[:, None] * self._samples[whole]
 
 
-def part_means(
-    samples: np.ndarray, start: np.ndarray, end: np.ndarray, *, flank: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What P proposals are seen by: `PARTS`.
+class PartMeans:
+    """What proposals of a video are seen by: `PARTS`."""
 
-    Args:
-        samples: (T, 4, C) float: for each part its own arrays. The same ones four times are features.
-        start: (P,) starts in samples.
-        end: (P,) ends in samples.
-        flank: length of a flank, in lengths of the proposal; a flank has a sample at least.
+    def __init__(self, samples: np.ndarray, *, flank: float):
+        """Takes the video's samples.
 
-    Returns:
-        The four parts, each (P, C) float64. A flank that lies outside of the video does not differ.
-    """
-    inside, left, right, halves = (SnippetMeans(samples[:, part]) for part in range(len(PARTS)))
-    margin = np.maximum(flank * (end - start), 1.0)
-    middle = (start + end) / 2
-    has_left, has_right = start > _TINY, end < len(samples) - _TINY
-    return (
-        inside(start, end),
-        (left(start - margin, start) - left(start, end)) * has_left[:, None],
-        (right(end, end + margin) - right(start, end)) * has_right[:, None],
-        (halves(middle, end) - halves(start, middle)) / 2,
-    )
+        Args:
+            samples: (T, 4, C) float: for each part its own arrays. The same ones four times are features.
+            flank: length of a flank, in lengths of the proposal; a flank has a sample at least.
+        """
+        self._parts = [SnippetMeans(samples[:, part]) for part in range(len(PARTS))]
+        self._count, self._flank = len(samples), flank
+
+    def __call__(
+        self, start: np.ndarray, end: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The four parts of P proposals, each (P, C) float64. A flank outside of the video does not differ.
+
+        Args:
+            start: (P,) starts in samples.
+            end: (P,) ends in samples.
+        """
+        inside, left, right, halves = self._parts
+        margin = np.maximum(self._flank * (end - start), 1.0)
+        middle = (start + end) / 2
+        has_left, has_right = start > _TINY, end < self._count - _TINY
+        return (
+            inside(start, end),
+            (left(start - margin, start) - left(start, end)) * has_left[:, None],
+            (right(end, end + margin) - right(start, end)) * has_right[:, None],
+            (halves(middle, end) - halves(start, middle)) / 2,
+        )
 
 
 def extras(start: np.ndarray, end: np.ndarray, num_samples: int) -> np.ndarray:
@@ -89,27 +98,41 @@ def extras(start: np.ndarray, end: np.ndarray, num_samples: int) -> np.ndarray:
     return np.stack([length, start <= 0, end >= num_samples - _TINY], axis=1)
 
 
-def rescore(
-    found: Detections, projected: np.ndarray, scorer: ProposalScorer, *, duration: float, weight: float
-) -> Detections:
+class Judge:
+    """A second stage for the proposals of one video."""
+
+    def __init__(self, scorer: ProposalScorer, projected: np.ndarray):
+        """Takes a second stage and what its first layer makes of the video.
+
+        Args:
+            scorer: the second stage behind its first layer.
+            projected: (T, 4, H) float32, what the first layer makes of T samples, evenly spaced over the
+                video, for each of `PARTS`.
+        """
+        self._scorer, self._count = scorer, len(projected)
+        self._parts = PartMeans(projected, flank=scorer.flank)
+
+    def probability(self, found: Detections, *, duration: float) -> np.ndarray:
+        """(P,) float64, of each detection's class, given seconds of video that the T samples cover."""
+        scorer, per_second = self._scorer, self._count / duration
+        start, end = found.start * per_second, found.end * per_second
+        hidden = sum(self._parts(start, end)) + scorer.bias
+        hidden = np.maximum(hidden + extras(start, end, self._count) @ scorer.extras, 0)
+        logits = np.einsum("ph,hp->p", hidden, scorer.head[:, found.label]) + scorer.head_bias[found.label]
+        return 1 / (1 + np.exp(-np.clip(logits, -50, 50)))
+
+
+def rescore(found: Detections, judges: Sequence[Judge], *, duration: float, weight: float) -> Detections:
     """Detections with the geometric mean of their score and the second stage's probability of their class.
 
     Args:
         found: P detections of one video, in seconds; their scores are the first stage's.
-        projected: (T, 4, H) float32, what the second stage's first layer makes of T samples, evenly spaced
-            over the video, for each of `PARTS`.
-        scorer: the rest of the second stage.
-        duration: seconds of video that the T samples cover.
+        judges: second stages, of one seed or of several, whose probabilities are averaged.
+        duration: seconds of the video.
         weight: of the second stage, in [0, 1]: score^(1 - weight) * probability^weight.
 
     Returns:
         The detections in their order; only scores differ. A negative score counts as almost 0.
     """
-    per_second = len(projected) / duration
-    start, end = found.start * per_second, found.end * per_second
-    hidden = sum(part_means(projected, start, end, flank=scorer.flank))
-    hidden = hidden + extras(start, end, len(projected)) @ scorer.extras + scorer.bias
-    logits = np.einsum("ph,hp->p", np.maximum(hidden, 0), scorer.head[:, found.label])
-    probability = 1 / (1 + np.exp(-np.clip(logits + scorer.head_bias[found.label], -50, 50)))
-    score = np.maximum(found.score, _TINY) ** (1 - weight) * probability**weight
-    return found._replace(score=score)
+    probability = np.mean([judge.probability(found, duration=duration) for judge in judges], axis=0)
+    return found._replace(score=np.maximum(found.score, _TINY) ** (1 - weight) * probability**weight)

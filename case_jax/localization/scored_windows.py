@@ -1,7 +1,7 @@
 """Windows of videos whose scores a device may still be computing, collected into whole videos."""
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ class ScoredVideo:
     Attributes:
         fused: (n * T, G) float32 activation sequences.
         scores: (n, G) float32 scores of the windows.
-        projected: (n * T, 4, H) float32, what a second stage's first layer makes of the samples, or None.
+        projected: for each second stage (n * T, 4, H) float32, what its first layer makes of the samples.
         duration: of the video, seconds.
         missing: how many windows are not collected.
     """
@@ -31,13 +31,11 @@ class ScoredVideo:
         num_snippets: int,
         num_classes: int,
         duration: float,
-        hidden: tuple[int, ...] | None = None,
+        hidden: Sequence[tuple[int, ...]] = (),
     ):
         self.fused = np.empty((num_windows * num_snippets, num_classes), np.float32)
         self.scores = np.empty((num_windows, num_classes), np.float32)
-        self.projected = None
-        if hidden is not None:
-            self.projected = np.empty((num_windows * num_snippets, *hidden), np.float32)
+        self.projected = [np.empty((num_windows * num_snippets, *shape), np.float32) for shape in hidden]
         self.duration = duration
         self.missing = num_windows
 
@@ -49,15 +47,15 @@ class ScoredWindow(NamedTuple):
     number: int  # its place in the video, from 0
     fused: Any  # (T, G)
     scores: Any  # (G,)
-    projected: Any = None  # (T, 4, H), with a second stage
+    projected: Sequence[Any] = ()  # (T, 4, H) of each second stage
 
     def collect(self) -> ScoredVideo:
         """Waits for the scores and writes them to the video."""
         begin = self.number * len(self.fused)
         self.video.fused[begin : begin + len(self.fused)] = self.fused
         self.video.scores[self.number] = self.scores
-        if self.video.projected is not None:
-            self.video.projected[begin : begin + len(self.fused)] = self.projected
+        for whole, part in zip(self.video.projected, self.projected, strict=True):
+            whole[begin : begin + len(self.fused)] = part
         self.video.missing -= 1
         return self.video
 

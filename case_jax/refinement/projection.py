@@ -2,16 +2,15 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from case_jax.data.packed import PackedFeatures
-from case_jax.localization.detect import Refined
-from case_jax.localization.rescoring import ProposalScorer
-from case_jax.method.sampled_videos import SampledVideos, read_blocks, score_window
+from case_jax.localization.rescoring import Judge, ProposalScorer
+from case_jax.method.sampled_videos import SampledVideos, read_blocks
 
 __all__ = ["SecondStage", "project_sampled", "scorer_of"]
 
@@ -60,26 +59,22 @@ class SecondStage(NamedTuple):
     streams: tuple[str, ...]
 
     @classmethod
-    def of(cls, scorer: Mapping[str, jax.Array] | None, streams: Sequence[str]) -> "SecondStage | None":
-        """Takes the scorer of a state, if it has one, and the names of the streams in order."""
-        return None if scorer is None else cls(scorer_of(scorer), scorer["kernel"], tuple(streams))
+    def of(cls, scorer: Mapping[str, jax.Array], streams: Sequence[str]) -> "SecondStage":
+        """Takes the scorer of a state, and the names of the streams in order."""
+        return cls(scorer_of(scorer), scorer["kernel"], tuple(streams))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(4, H), what the first layer makes of a snippet."""
         return self.kernel.shape[1:]
 
-    def score_window(
-        self, params: Mapping, cluster_labels: jax.Array | None, rows: Mapping, samples: Any, **how: Any
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """`case_jax.method.sampled_videos.score_window`, and (T, 4, H) of the first layer."""
-        scores = score_window(params, cluster_labels, rows, samples, **how)
-        return *scores, _project(self.kernel, rows, streams=self.streams)[samples]
+    def project(self, rows: Mapping[str, jax.Array | np.ndarray], samples: np.ndarray) -> jax.Array:
+        """(T, 4, H) of T samples among rows, see `case_jax.method.sampled_videos.score_window`."""
+        return _project(self.kernel, rows, streams=self.streams)[samples]
 
-    def refined(self, projected: np.ndarray | None) -> Refined:
-        """What localising takes, from (T, 4, H) of a video, which must be there."""
-        assert projected is not None
-        return Refined(self.scorer, projected)
+    def judge(self, projected: np.ndarray) -> Judge:
+        """The judge of a video, from (T, 4, H) of all its samples."""
+        return Judge(self.scorer, projected)
 
 
 @functools.partial(jax.jit, static_argnames="streams")

@@ -13,7 +13,7 @@ import numpy as np
 from case_jax.config import CaseConfig
 from case_jax.localization.detect import localize_video
 from case_jax.localization.detections import Detections
-from case_jax.localization.rescoring import extras, part_means
+from case_jax.localization.rescoring import PartMeans, extras
 from case_jax.localization.tiou import tiou
 from case_jax.refinement.settings import RefinementConfig
 
@@ -140,7 +140,7 @@ def examples_of(
     start, end = (seconds * num_samples / duration for seconds in (proposed.start, proposed.end))
     same = np.broadcast_to(np.asarray(features)[:, None], (num_samples, 4, features.shape[1]))
     parts = np.zeros((config.num_proposals, 4, features.shape[1]), np.float32)
-    parts[:count] = np.stack(part_means(same, start, end, flank=config.flank), axis=1)
+    parts[:count] = np.stack(PartMeans(same, flank=config.flank)(start, end), axis=1)
     beside = np.zeros((config.num_proposals, 3), np.float32)
     beside[:count] = extras(start, end, num_samples)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from case_jax.localization.detections import Detections
-from case_jax.localization.rescoring import ProposalScorer, SnippetMeans, extras, part_means, rescore
+from case_jax.localization.rescoring import Judge, PartMeans, ProposalScorer, SnippetMeans, extras, rescore
 
 bounds = st.tuples(st.floats(-3, 12), st.floats(-3, 12)).map(sorted)
 
@@ -31,7 +31,7 @@ def test_means_over_segments(segments, count):
 
 
 def parts_of(samples, a, b, flank):
-    """`part_means` of one proposal, by the definition."""
+    """`PartMeans` of one proposal, by the definition."""
     inside, margin, middle = mean_over(samples[:, 0], a, b), max(flank * (b - a), 1.0), (a + b) / 2
     left = mean_over(samples[:, 1], a - margin, a) - mean_over(samples[:, 1], a, b) if a > 0 else 0 * inside
     right = 0 * inside
@@ -46,7 +46,7 @@ def parts_of(samples, a, b, flank):
 )
 def test_the_parts_of_a_proposal(start, end):
     samples = np.random.default_rng(1).standard_normal((10, 4, 2))
-    found = part_means(samples, np.array([start]), np.array([end]), flank=0.25)
+    found = PartMeans(samples, flank=0.25)(np.array([start]), np.array([end]))
     for ours, theirs in zip(found, parts_of(samples, start, end, 0.25), strict=True):
         np.testing.assert_allclose(ours[0], theirs, atol=1e-9)
 
@@ -77,7 +77,7 @@ def test_a_detection_gets_the_geometric_mean_of_its_score_and_its_probability(we
         np.array([2, 0, 2]), np.array([1.0, 0.0, 6.0]), np.array([5.0, 16.0, 7.0]), np.array([0.5, 0.2, -0.1])
     )
     projected = np.einsum("td,dkh->tkh", features, kernel)
-    again = rescore(found, projected, scorer, duration=16.0, weight=weight)
+    again = rescore(found, [Judge(scorer, projected)], duration=16.0, weight=weight)
     np.testing.assert_array_equal(
         [again.label, again.start, again.end], [found.label, found.start, found.end]
     )
@@ -95,4 +95,17 @@ def test_no_detections_stay_none():
     kernel, scorer = a_scorer(width=2, hidden=3, num_classes=2)
     none = Detections(np.zeros(0, np.int64), *np.zeros((3, 0)))
     projected = np.einsum("td,dkh->tkh", np.ones((4, 2), np.float32), kernel)
-    assert rescore(none, projected, scorer, duration=4.0, weight=0.5).score.size == 0
+    assert rescore(none, [Judge(scorer, projected)], duration=4.0, weight=0.5).score.size == 0
+
+
+def test_several_second_stages_average_their_probabilities():
+    found = Detections(np.array([1]), np.array([1.0]), np.array([3.0]), np.array([0.5]))
+    samples = np.random.default_rng(4).standard_normal((4, 2)).astype(np.float32)
+    judges = []
+    for sign in (1, -1):
+        kernel, scorer = a_scorer(width=2, hidden=3, num_classes=2)
+        judges.append(Judge(scorer, np.einsum("td,dkh->tkh", samples, sign * kernel)))
+    alone = [float(rescore(found, [judge], duration=4.0, weight=1.0).score[0]) for judge in judges]
+    together = rescore(found, judges, duration=4.0, weight=1.0)
+    assert alone[0] != alone[1]
+    assert together.score[0] == pytest.approx(np.mean(alone))

@@ -3,7 +3,7 @@ import pytest
 
 from case_jax.config import CaseConfig
 from case_jax.localization.detections import Detections
-from case_jax.localization.rescoring import part_means
+from case_jax.localization.rescoring import PartMeans
 from case_jax.refinement.settings import RefinementConfig
 from case_jax.refinement.targets import distinct, examples_of, pseudo_instances, raw_detections
 
@@ -63,7 +63,7 @@ def test_examples_know_the_classes_that_a_video_lacks_and_guess_the_others():
     np.testing.assert_array_equal(examples.weights[4:], 0)
     by_score = np.array([[0, 10], [0, 4], [4, 10], [12, 20]]) / 2  # two seconds a sample
     four = np.repeat(features[:, None], 4, axis=1)
-    expected = np.stack(part_means(four, *by_score.T, flank=0.25), axis=1)
+    expected = np.stack(PartMeans(four, flank=0.25)(*by_score.T), axis=1)
     np.testing.assert_allclose(examples.parts[:4], expected, atol=1e-6)
 
 

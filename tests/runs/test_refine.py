@@ -153,6 +153,15 @@ def test_training_does_not_go_on_in_a_second_stages_workdir(refined, uninterrupt
     assert "refinement" in refusal(refined.workdir.begin, uninterrupted.settings())
 
 
-def test_seeds_with_second_stages_do_not_decide_together(refined):
+def test_seeds_with_second_stages_decide_together(refined):
+    """Two seeds that are the same decide as one does; one more that knows nothing changes that."""
     settings, state = refined.workdir.load("last")
-    assert_parts(refusal(lambda: Localizer(settings, [state, state])), "state", "2 seeds", "one seed")
+    video = refined.dataset.test.videos[0]
+    features = {name: np.asarray(video.features[name]) for name in settings.info.streams}
+    ignorant = state.replace(scorer=jax.tree.map(lambda leaf: 0 * leaf, state.scorer))
+    alone, twice, doubted = (
+        Localizer(settings, states).localize(features) for states in (state, [state] * 2, [state, ignorant])
+    )
+    assert [d.score for d in twice] == pytest.approx([d.score for d in alone], abs=1e-6)
+    assert len(doubted) == len(alone)
+    assert [d.score for d in doubted] != pytest.approx([d.score for d in alone], abs=1e-3)
