@@ -21,8 +21,10 @@ from rich.console import Console
 from case_jax.commands import cli, inputs
 from case_jax.commands.outputs import check_outputs
 from case_jax.commands.progress import ConsoleNarrator
-from case_jax.evaluator import Evaluator
-from case_jax.report.tables import map_table, seeds_table
+from case_jax.evaluation.mean_average_precision import DetectionMap
+from case_jax.evaluator import Evaluator, false_alarms_of
+from case_jax.localizer import Localizer
+from case_jax.report.tables import alarm_table, map_table, seeds_table
 from case_jax.report.write import missing_packages, require_report_packages, write_report
 from case_jax.runs.outcome import evaluate_run, warnings_about
 from case_jax.runs.refine import refine, refined_run
@@ -95,16 +97,15 @@ def refine_seeds(
         which: the first stage's checkpoint, "last" or "best".
         report: whether to write reports; None for where their packages are installed.
     """
-    seconds = {}
+    seconds: dict[int, float | None] = {}
     for first, run in runs:
         state = first.load("best" if which == "best" else "last")[1]
         run.workdir.begin(run.settings)
-        began = time.perf_counter()
-        title = f"seed {run.settings.seed:>3}  " if len(runs) > 1 else ""
-        refine(run, state, narrator, title=title)
-        seconds[run.settings.seed] = time.perf_counter() - began
+        done, began = bool(run.workdir.metrics()), time.perf_counter()
+        refine(run, state, narrator, title=f"seed {run.settings.seed:>3}  " if len(runs) > 1 else "")
+        seconds[run.settings.seed] = None if done else time.perf_counter() - began
     _, run = runs[0]
-    results, seeds, said = {}, SeveralSeeds(), []
+    results, seeds, alarms, said = {}, SeveralSeeds(), {}, []
     with Evaluator(
         run.dataset.test, run.settings.info, run.settings.config, on_device=run.in_memory
     ) as evaluator:
@@ -112,14 +113,32 @@ def refine_seeds(
             outcome = evaluate_run(run, evaluator, tiou=run.settings.tiou)
             results[run.settings.seed] = outcome.results
             seeds.add(outcome)
+            alarms[run.settings.seed] = false_alarms_of(
+                run.dataset.test, run.dataset.info, outcome.detections
+            )
             said += warnings_about(outcome, one_of_many=len(runs) > 1)
             if report is not False and not missing_packages():
                 path = write_report(run, outcome, seconds=seconds[run.settings.seed])
                 said.append(f"report: {path}")
         together = seeds.results(evaluator, run.settings.tiou)
-    if len(runs) == 1:
-        print(map_table(results[run.settings.seed]))
-    else:
-        print(seeds_table(results, together))
+        if len(runs) > 1:
+            last, *_ = outcome.results
+            together[f"all seeds together, {last}"] = _together(runs, evaluator)
+    print(map_table(results[run.settings.seed]) if len(runs) == 1 else seeds_table(results, together))
+    for of_seed, counted in alarms.items():
+        if counted is not None:
+            print(f"\n{f'seed {of_seed}: ' if len(runs) > 1 else ''}{alarm_table(counted)}")
     if said:
         print("\n" + "\n".join(said))
+
+
+def _together(runs: Sequence[tuple[Workdir, Run]], evaluator: Evaluator) -> DetectionMap:
+    """MAP of all seeds as one model, with the second stages that have not collapsed."""
+    _, run = runs[0]
+    videos, info = run.dataset.test.videos, run.settings.info
+    localizer = Localizer.load_together(run.workdir.path.parent)
+    found = {}
+    for video in videos:  # each by its own time, which rescaled features tell only with its duration
+        seconds = video.seconds(info) / video.num_snippets
+        (found[video.name],) = localizer.detect_each([video.features], 1.0, seconds)
+    return evaluator.map_of(found, run.settings.tiou)

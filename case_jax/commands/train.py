@@ -87,6 +87,8 @@ def main(given: flags.FlagValues) -> None:
     if given.report:
         require_report_packages()
     training = given.mode == "train"
+    if training and given.refine and given.num_processes:
+        raise InputError("--refine: runs in one process; expected the command refine after this training")
     if training:
         own = {"workdir": given.workdir, **({"refine": _refined_folder(given)} if given.refine else {})}
         check_outputs(own_folders=own, inputs={"data_dir": given.data_dir})

@@ -77,13 +77,30 @@ def test_training_may_end_with_it_and_its_seeds_decide_together(trained, small_d
     _, second = printed.split("second stage: ")
     titles = [line.rsplit(maxsplit=10)[0] for line in table_of(second)[2:]]
     assert titles[:2] == ["seed 4, last (step 250)", "seed 4, best (step 250)"]
-    assert not any("together" in title for title in titles)
+    assert titles[-1] == "all seeds together, last (step 250)"
     said = succeed_here(
         "localize",
         f"--checkpoint={tmp_path / 'W_refined'}",
         f"--features={small_dataset}/features/test",
         f"--output={tmp_path / 'p.json'}",
         "--together",
+        "--which=last",
     )
     assert "seed" in said
-    assert json.loads((tmp_path / "p.json").read_text())["results"]
+    evaluated = json.loads(
+        succeed_here(
+            "evaluate",
+            f"--ground_truth={small_dataset}/gt.json",
+            f"--predictions={tmp_path / 'p.json'}",
+            "--json",
+        )
+    )
+    *_, row = table_of(second)
+    assert float(row.split()[-1]) == pytest.approx(100 * evaluated["average"], abs=0.0051)
+
+
+def test_several_processes_do_not_end_with_it(trained, tmp_path):
+    flags = [*trained.flags, f"--workdir={tmp_path / 'W'}", "--num_steps=2", "--refine"]
+    message = refuse_here("train", *flags, "--coordinator=localhost:1", "--num_processes=2", "--process_id=0")
+    assert_parts(message, "--refine", "one process", "refine")
+    assert not (tmp_path / "W").exists()
