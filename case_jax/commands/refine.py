@@ -24,6 +24,7 @@ from case_jax.commands.progress import ConsoleNarrator
 from case_jax.evaluation.mean_average_precision import DetectionMap
 from case_jax.evaluator import Evaluator, false_alarms_of
 from case_jax.localizer import Localizer
+from case_jax.refinement.settings import RefinementConfig
 from case_jax.report.tables import alarm_table, map_table, seeds_table
 from case_jax.report.write import missing_packages, require_report_packages, write_report
 from case_jax.runs.outcome import evaluate_run, warnings_about
@@ -44,6 +45,14 @@ def define_flags(given: flags.FlagValues) -> None:
         "last",
         ["last", "best"],
         "the checkpoint to start from: the last, or the one that is kept",
+        flag_values=given,
+    )
+    flags.DEFINE_integer(
+        "num_proposals",
+        RefinementConfig.num_proposals,
+        "proposals of each training video to learn from, at most; memory grows with them",
+        lower_bound=1,
+        upper_bound=100_000,
         flag_values=given,
     )
     flags.DEFINE_string(
@@ -82,7 +91,8 @@ def main(given: flags.FlagValues) -> None:
     for seed in first.seeds():
         folder = Path(output) if len(first.seeds()) == 1 else Path(output) / seed.path.name
         changed = cli.with_test_time_flags(seed.settings().config, given)
-        runs.append((seed, refined_run(seed, folder, dataset, config=changed)))
+        refinement = RefinementConfig(num_proposals=given.num_proposals)
+        runs.append((seed, refined_run(seed, folder, dataset, config=changed, refinement=refinement)))
     refine_seeds(runs, narrator, which=given.which, report=given.report)
 
 

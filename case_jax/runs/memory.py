@@ -7,10 +7,12 @@ import jax
 
 from case_jax.config import CaseConfig
 from case_jax.errors import InputError
+from case_jax.localization.rescoring import PARTS
+from case_jax.refinement.settings import RefinementConfig
 from case_jax.runs.hardware import Hardware
 from case_jax.runs.settings import RunSettings
 
-__all__ = ["check_memory"]
+__all__ = ["check_examples", "check_memory"]
 
 _SIZES = ("num_snippets", "hidden_dim", "num_clusters", "batch_size")
 _CONTAINER = Path("/sys/fs/cgroup/memory.max")
@@ -47,12 +49,37 @@ def check_memory(settings: RunSettings, hardware: Hardware, *, num_seeds: int = 
     )
 
 
+def check_examples(num_videos: int, width: int, config: RefinementConfig) -> None:
+    """Rejects a second stage whose examples cannot fit into this host's memory.
+
+    Args:
+        num_videos: training videos.
+        width: D, channels of all streams together.
+        config: of the second stage.
+
+    Raises:
+        InputError: naming the flag that helps.
+    """
+    needed, room = 4 * num_videos * config.num_proposals * len(PARTS) * width, _room_of_host()
+    if needed > room:
+        raise InputError(
+            f"--num_proposals: is {config.num_proposals}, so the examples of {num_videos:,} videos need "
+            f"{needed / 1e9:,.0f} GB; expected a number with which they fit into the {room / 1e9:,.0f} GB of "
+            "memory here"
+        )
+
+
 def _room(hardware: Hardware) -> float:
     """Bytes of memory of one device, or of this host where the device is a CPU."""
     device = next((d for d in hardware.mesh.devices.flat if d.process_index == jax.process_index()), None)
     stats = device.memory_stats() if device is not None and device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return float(stats["bytes_limit"])
+    return _room_of_host()
+
+
+def _room_of_host() -> float:
+    """Bytes of memory of this host, or of what this process may have of it."""
     limits = [float("inf")]
     try:
         limits.append(float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))

@@ -18,6 +18,7 @@ from case_jax.refinement.settings import RefinementConfig
 from case_jax.refinement.targets import Examples, examples_of, raw_detections
 from case_jax.runs.checkpoints import CheckpointStore
 from case_jax.runs.lock import exclusive
+from case_jax.runs.memory import check_examples
 from case_jax.runs.narrator import Narrator
 from case_jax.runs.record import recording
 from case_jax.runs.run import Run
@@ -90,8 +91,9 @@ def refine(run: Run, first: TrainState, narrator: Narrator | None = None, *, tit
         title: what the line about the evaluation begins with.
 
     Raises:
-        InputError: if another training is writing to the workdir, a file cannot be written, or features are
-            so large that a loss is not finite.
+        InputError: if another training is writing to the workdir, it holds the second stage of another first
+            stage, a file cannot be written, memory is too small, or features are so large that a loss is not
+            finite.
         Interrupted: by a signal.
     """
     narrator = narrator or Narrator()
@@ -103,7 +105,9 @@ def refine(run: Run, first: TrainState, narrator: Narrator | None = None, *, tit
         CheckpointStore(run.workdir.checkpoints) as store,
     ):
         if store.latest_step == config.num_steps:
+            _check_same(run, first, store.restore(settings.fresh_state(), config.num_steps))
             return
+        check_examples(len(run.dataset.train.videos), sum(settings.stream_widths.values()), config)
         note_features([run], going_on=False)
 
         def go_on(step: int = 0) -> None:
@@ -148,6 +152,16 @@ def refine(run: Run, first: TrainState, narrator: Narrator | None = None, *, tit
                 )
 
 
+def _check_same(run: Run, first: TrainState, refined: TrainState) -> None:
+    """Rejects a second stage that was learnt from another first stage."""
+    same = jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), first.params, refined.params)
+    if not all(jax.tree.leaves(same)):
+        raise InputError(
+            f"{run.workdir.path}: holds the second stage of another first stage; expected the same --workdir "
+            "and --which, or an empty --output"
+        )
+
+
 def _with_scorer(
     first: TrainState, learning: Learning, mean: np.ndarray, deviation: np.ndarray, config: RefinementConfig
 ) -> TrainState:
@@ -161,7 +175,7 @@ def _examples(
     training, info, trained = run.dataset.train, run.settings.info, first.config
     labels = training.video_labels(info.classes)
     mean, deviation = _moments(training.videos, first)
-    of_videos = []
+    examples: Examples | None = None
     for begin_at in range(0, len(training.videos), _VIDEOS_AT_ONCE):
         videos = training.videos[begin_at : begin_at + _VIDEOS_AT_ONCE]
         sampled = sample_videos([video.features for video in videos], num_snippets=trained.num_snippets)
@@ -170,16 +184,19 @@ def _examples(
             go_on()
             duration = video.seconds(info)
             found = raw_detections(scores.fused[row], scores.video[row], duration=duration, config=trained)
-            of_videos.append(
-                examples_of(
-                    (_sampled(video, first) - mean) / deviation,
-                    found,
-                    labels[begin_at + row],
-                    duration=duration,
-                    config=config,
-                )
+            of_video = examples_of(
+                (_sampled(video, first) - mean) / deviation,
+                found,
+                labels[begin_at + row],
+                duration=duration,
+                config=config,
             )
-    return jax.tree.map(lambda *arrays: np.stack(arrays), *of_videos), mean, deviation
+            if examples is None:  # made at once, because it is most of the memory that a second stage takes
+                examples = Examples(*(np.empty((len(labels), *a.shape), a.dtype) for a in of_video))
+            for whole, part in zip(examples, of_video):
+                whole[begin_at + row] = part
+    assert examples is not None  # a split has videos
+    return jax.device_put(examples), mean, deviation
 
 
 def _moments(videos: Sequence[Video], first: TrainState) -> tuple[np.ndarray, np.ndarray]:

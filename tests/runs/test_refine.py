@@ -95,10 +95,22 @@ def test_several_workers_find_the_same(refined):
         np.testing.assert_array_equal(np.stack(ours), np.stack(found[1][name]))
 
 
-def test_a_finished_second_stage_is_left_as_it_is(refined, uninterrupted):
-    before = contents(refined.workdir)
-    refine(refined, uninterrupted.load("last")[1].replace(params=None))  # nothing is computed
+def test_a_finished_second_stage_is_left_as_it_is(refined, uninterrupted, monkeypatch):
+    before, first = contents(refined.workdir), uninterrupted.load("last")[1]
+    monkeypatch.setattr(refining, "examples_of", None)  # nothing is computed
+    refine(refined, first)
     assert contents(refined.workdir) == before
+    other = first.replace(params=jax.tree.map(lambda leaf: leaf + 1, first.params))
+    message = refusal(refine, refined, other)
+    assert_parts(message, refined.workdir.path, "another first stage", "--workdir … --output")
+
+
+def test_examples_that_cannot_fit_are_told_before_anything_is_done(uninterrupted, dataset, tmp_path):
+    many = dataclasses.replace(QUICK, num_proposals=10**12)
+    run = refined_run(uninterrupted, tmp_path / "R", dataset, refinement=many)
+    run.workdir.begin(run.settings)
+    message = refusal(refine, run, uninterrupted.load("last")[1])
+    assert_parts(message, "--num_proposals", f"{10**12} … 8 videos", "memory here")
 
 
 @pytest.mark.parametrize("at", ["proposals", "steps"])
@@ -110,14 +122,21 @@ def test_an_interrupted_second_stage_begins_anew_with_the_same_result(
 
     interruption = Interruption()
 
-    def end(*_, **__):
-        interruption.note(signal.SIGTERM)
+    examples_of = refining.examples_of
 
-    listener = Listener(lambda step: end() if step == 10 and at == "steps" else None)
+    def end_after(*arguments, **options):
+        interruption.note(signal.SIGTERM)
+        return examples_of(*arguments, **options)
+
+    def end_at(step):
+        if step == 10 and at == "steps":
+            interruption.note(signal.SIGTERM)
+
+    listener = Listener(end_at)
     with monkeypatch.context() as patch:
         patch.setattr(refining, "noting_signals", lambda **_: contextlib.nullcontext(interruption))
         if at == "proposals":
-            patch.setattr(refining, "examples_of", end)
+            patch.setattr(refining, "examples_of", end_after)
         step = 0 if at == "proposals" else 10
         with pytest.raises(Interrupted, match=f"at step {step} of 25.*begins anew"):
             refine(run, first, listener)
