@@ -45,7 +45,7 @@ class Localizer:
 
     **Memory.** Features are read window by window, at most T snippets at once. Snippets between the samples
     are read, too, to check that they are finite. G + G / T numbers are kept for each sample, and with a
-    second stage 4 H more. Proposals are made class by class.
+    second stage of width H 20 H more. Proposals are made class by class.
 
     **Speed.** While one video is localised, the device scores the windows that follow, of this video or the
     next. A window's distinct snippets are padded to 64, 128, 256 ... or T, so that few programs are compiled.

@@ -28,8 +28,9 @@ from case_jax.refinement.settings import RefinementConfig
 from case_jax.report.tables import alarm_table, map_table, seeds_table
 from case_jax.report.write import missing_packages, require_report_packages, write_report
 from case_jax.runs.outcome import evaluate_run, warnings_about
-from case_jax.runs.refine import refine, refined_run
+from case_jax.runs.refine import refine, refined_run, refined_settings
 from case_jax.runs.run import Run, place_of_data
+from case_jax.runs.settings import SYNTHETIC
 from case_jax.runs.several_seeds import SeveralSeeds
 from case_jax.runs.workdir import Workdir
 
@@ -86,13 +87,20 @@ def main(given: flags.FlagValues) -> None:
     settings = first.seeds()[0].settings()
     config = cli.with_test_time_flags(settings.config, given)
     data = place_of_data(first.seeds()[0], given.data_dir)
-    dataset = inputs.read(data, config, narrator, in_memory=given.in_memory)
-    runs = []
+    refinement = RefinementConfig(num_proposals=given.num_proposals)
+    planned = []
     for seed in first.seeds():
         folder = Path(output) if len(first.seeds()) == 1 else Path(output) / seed.path.name
         changed = cli.with_test_time_flags(seed.settings().config, given)
-        refinement = RefinementConfig(num_proposals=given.num_proposals)
-        runs.append((seed, refined_run(seed, folder, dataset, config=changed, refinement=refinement)))
+        Workdir(folder).check(refined_settings(seed.settings(), changed, refinement))  # before data is read
+        planned.append((seed, folder, changed))
+    dataset = inputs.read(data, config, narrator, in_memory=given.in_memory)
+    runs = [
+        (seed, refined_run(seed, folder, dataset, config=changed, refinement=refinement))
+        for seed, folder, changed in planned
+    ]
+    if settings.data == SYNTHETIC:
+        narrator.say("synthetic data: these figures say nothing about real video")
     refine_seeds(runs, narrator, which=given.which, report=given.report)
 
 
@@ -110,7 +118,6 @@ def refine_seeds(
     seconds: dict[int, float | None] = {}
     for first, run in runs:
         state = first.load("best" if which == "best" else "last")[1]
-        run.workdir.begin(run.settings)
         done, began = bool(run.workdir.metrics()), time.perf_counter()
         refine(run, state, narrator, title=f"seed {run.settings.seed:>3}  " if len(runs) > 1 else "")
         seconds[run.settings.seed] = None if done else time.perf_counter() - began
@@ -132,8 +139,9 @@ def refine_seeds(
                 said.append(f"report: {path}")
         together = seeds.results(evaluator, run.settings.tiou)
         if len(runs) > 1:
-            last, *_ = outcome.results
-            together[f"all seeds together, {last}"] = _together(runs, evaluator)
+            title, deciding = seeds.deciding()
+            chosen = [run for _, run in runs if run.settings.seed in deciding]
+            together[title] = _together(chosen, evaluator)
     print(map_table(results[run.settings.seed]) if len(runs) == 1 else seeds_table(results, together))
     for of_seed, counted in alarms.items():
         if counted is not None:
@@ -142,11 +150,11 @@ def refine_seeds(
         print("\n" + "\n".join(said))
 
 
-def _together(runs: Sequence[tuple[Workdir, Run]], evaluator: Evaluator) -> DetectionMap:
-    """MAP of all seeds as one model, with the second stages that have not collapsed."""
-    _, run = runs[0]
+def _together(runs: Sequence[Run], evaluator: Evaluator) -> DetectionMap:
+    """The mAP of seeds as one model, with their second stages."""
+    run, *_ = runs
     videos, info = run.dataset.test.videos, run.settings.info
-    localizer = Localizer.load_together(run.workdir.path.parent)
+    localizer = Localizer(run.settings, [one.workdir.load("last")[1] for one in runs])
     found = {}
     for video in videos:  # each by its own time, which rescaled features tell only with its duration
         seconds = video.seconds(info) / video.num_snippets

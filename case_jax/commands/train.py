@@ -9,6 +9,7 @@ tried on a trained run; the settings in --workdir stay as they are.
 import contextlib
 import dataclasses
 import functools
+import os
 import time
 import typing
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ from case_jax.report.write import missing_packages, require_report_packages, wri
 from case_jax.runs.hardware import Hardware, in_first_process
 from case_jax.runs.memory import check_memory
 from case_jax.runs.outcome import Outcome, evaluate_run, warnings_about
-from case_jax.runs.refine import refined_run
+from case_jax.runs.refine import refined_run, refined_settings
 from case_jax.runs.run import Run, check_batch
 from case_jax.runs.settings import Keep, RunSettings
 from case_jax.runs.several_seeds import SeveralSeeds
@@ -93,6 +94,9 @@ def main(given: flags.FlagValues) -> None:
         own = {"workdir": given.workdir, **({"refine": _refined_folder(given)} if given.refine else {})}
         check_outputs(own_folders=own, inputs={"data_dir": given.data_dir})
     runs = _runs(given, config, narrator)
+    if training and given.refine:
+        for run in runs:
+            Workdir(_refined_workdir(given, run)).check(refined_settings(run.settings))
 
     began = time.perf_counter()
     with hardware.connected(given, config, narrator) as where:
@@ -114,20 +118,20 @@ def main(given: flags.FlagValues) -> None:
         print("\n" + "\n".join(evaluated.said))
     if training and given.refine:
         narrator.say(f"\nsecond stage: {_refined_folder(given)}")
-        second = [(run.workdir, _second_stage(given, run)) for run in runs]
+        second = [
+            (run.workdir, refined_run(run.workdir, _refined_workdir(given, run), run.dataset)) for run in runs
+        ]
         refine_seeds(second, narrator, which="last", report=given.report)
 
 
 def _refined_folder(given: flags.FlagValues) -> Path:
-    path = Path(given.workdir)
-    return path.with_name(f"{path.absolute().name}_refined")
+    return Path(f"{os.path.abspath(given.workdir)}_refined")
 
 
-def _second_stage(given: flags.FlagValues, run: Run) -> Run:
-    """The run of a seed's second stage."""
+def _refined_workdir(given: flags.FlagValues, run: Run) -> Path:
+    """The folder of a seed's second stage."""
     folder = _refined_folder(given)
-    folder = folder if given.num_seeds == 1 else folder / run.workdir.path.name
-    return refined_run(run.workdir, folder, run.dataset)
+    return folder if given.num_seeds == 1 else folder / run.workdir.path.name
 
 
 class _Evaluated(NamedTuple):

@@ -130,14 +130,18 @@ def finish(learning: Learning, mean: np.ndarray, deviation: np.ndarray, config: 
     Args:
         learning: after the last step; its averaged parameters are taken.
         mean: (D,) of the training features.
-        deviation: (D,) of the training features, above 0.
+        deviation: (D,) of the training features, above 0; infinite for a channel that is not used.
         config: of the second stage.
     """
-    scorer = {**learning.average, "flank": jnp.float32(config.flank)}
-    scorer["kernel"] = scorer["kernel"] / deviation[:, None, None]
+    kernel = np.asarray(learning.average["kernel"], np.float64) / deviation[:, None, None]
     # Of the parts only the mean inside has an offset; the others are differences.
-    scorer["bias"] = scorer["bias"] - mean @ scorer["kernel"][:, 0]
-    return scorer
+    bias = np.asarray(learning.average["bias"], np.float64) - mean.astype(np.float64) @ kernel[:, 0]
+    return {
+        **learning.average,
+        "kernel": jnp.asarray(kernel, jnp.float32),
+        "bias": jnp.asarray(bias, jnp.float32),
+        "flank": jnp.float32(config.flank),
+    }
 
 
 def _optimizer(config: RefinementConfig) -> optax.GradientTransformation:

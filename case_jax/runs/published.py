@@ -110,16 +110,22 @@ def export(
         workdir: of a run of CASE with two streams.
         torch_path: the state dict to write.
         labels_path: the .npy file with Q^C to write.
-        which: "best" by average mAP, or "last".
+        which: "best", by what the run keeps, or "last".
 
     Returns:
         The state that was written.
 
     Raises:
-        InputError: if there is no such run, PyTorch is not installed, or a file cannot be written.
+        InputError: if there is no such run, it has a second stage, PyTorch is not installed, or a file cannot
+            be written.
     """
     settings, state = workdir.load(which)
     streams = settings.info.streams
+    if settings.refinement is not None:
+        raise InputError(
+            f"{workdir.path}: has a second stage, which the published code does not know; expected the run "
+            "of its first stage"
+        )
     if len(streams) != 2 or not settings.config.ccc:
         raise InputError(
             f"{workdir.path}: is not a run of CASE with two streams; expected one, as the published code"

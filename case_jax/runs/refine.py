@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from case_jax.data.feature_files import read_snippets
+from case_jax.data.packed import DTYPES
 from case_jax.errors import InputError
 from case_jax.evaluator import Evaluator
 from case_jax.method.sampled_videos import sample_videos, score_sampled
@@ -31,11 +32,13 @@ from case_jax.training.state import TrainState
 if TYPE_CHECKING:
     from case_jax.config import CaseConfig
     from case_jax.data.dataset import Dataset, Video
+    from case_jax.runs.settings import RunSettings
 
-__all__ = ["refine", "refined_run"]
+__all__ = ["refine", "refined_run", "refined_settings"]
 
 _CHUNK = 10  # steps between reports
 _VIDEOS_AT_ONCE = 64  # of which memory holds the first stage's scores
+_CONSTANT = 1e-3  # of the median channel's deviation; a channel that changes less is not used
 
 
 def refined_run(
@@ -46,7 +49,7 @@ def refined_run(
     config: CaseConfig | None = None,
     refinement: RefinementConfig | None = None,
 ) -> Run:
-    """The run of a second stage, not begun yet.
+    """The run of a second stage, not begun yet; nothing is written.
 
     Args:
         first: workdir of the trained run that it refines.
@@ -69,14 +72,18 @@ def refined_run(
             f"{first.path}: was trained on other classes, streams or widths; expected those of the data set "
             "given"
         )
+    check_features([Run(settings, first, dataset)])
+    return Run(refined_settings(settings, config, refinement), Workdir(folder), dataset)
+
+
+def refined_settings(
+    settings: RunSettings, config: CaseConfig | None = None, refinement: RefinementConfig | None = None
+) -> RunSettings:
+    """The settings of a second stage's run; see `refined_run` for the arguments."""
     refinement = refinement or RefinementConfig()
-    settings = settings._replace(
-        config=config or settings.config,
-        eval_every=refinement.num_steps,
-        refinement=refinement,
+    return settings._replace(
+        config=config or settings.config, eval_every=refinement.num_steps, refinement=refinement
     )
-    check_features([Run(first.settings(), first, dataset)])
-    return Run(settings, Workdir(folder), dataset)
 
 
 def refine(run: Run, first: TrainState, narrator: Narrator | None = None, *, title: str = "") -> None:
@@ -85,7 +92,7 @@ def refine(run: Run, first: TrainState, narrator: Narrator | None = None, *, tit
     It takes seconds to minutes. If it is interrupted, the next call begins it anew, with the same result.
 
     Args:
-        run: from `refined_run`, and begun.
+        run: from `refined_run`; it is begun here.
         first: trained state of the first stage.
         narrator: is told how far training is; default nobody.
         title: what the line about the evaluation begins with.
@@ -99,6 +106,7 @@ def refine(run: Run, first: TrainState, narrator: Narrator | None = None, *, tit
     narrator = narrator or Narrator()
     settings, config = run.settings, run.settings.refinement
     assert config is not None
+    run.workdir.begin(settings)
     with (
         noting_signals(patient=True) as interruption,
         exclusive(run.workdir.path),
@@ -174,7 +182,7 @@ def _examples(
     """The examples of all training videos with standardised features; (D,) means and deviations of these."""
     training, info, trained = run.dataset.train, run.settings.info, first.config
     labels = training.video_labels(info.classes)
-    mean, deviation = _moments(training.videos, first)
+    mean, deviation = _moments(training.videos, first, go_on)
     examples: Examples | None = None
     for begin_at in range(0, len(training.videos), _VIDEOS_AT_ONCE):
         videos = training.videos[begin_at : begin_at + _VIDEOS_AT_ONCE]
@@ -199,16 +207,24 @@ def _examples(
     return jax.device_put(examples), mean, deviation
 
 
-def _moments(videos: Sequence[Video], first: TrainState) -> tuple[np.ndarray, np.ndarray]:
-    """(D,) float32 means and standard deviations of the sampled features."""
+def _moments(
+    videos: Sequence[Video], first: TrainState, go_on: Callable[[], None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(D,) float32 means and standard deviations of the sampled features.
+
+    The deviation of a channel that hardly changes is infinite, so that the second stage does not see it: by
+    its deviation in training, anything else in a new video would be huge.
+    """
     total, squares, count = 0.0, 0.0, 0
     for video in videos:
+        go_on()
         features = _sampled(video, first).astype(np.float64)
         total, squares = total + features.sum(axis=0), squares + np.square(features).sum(axis=0)
         count += len(features)
     mean = np.asarray(total) / count
     deviation = np.sqrt(np.maximum(np.asarray(squares) / count - np.square(mean), 0))
-    return mean.astype(np.float32), (deviation + 1e-6).astype(np.float32)
+    constant = deviation <= np.maximum(_CONSTANT * np.median(deviation), 1e-6 * np.abs(mean))
+    return mean.astype(np.float32), np.where(constant, np.inf, deviation).astype(np.float32)
 
 
 def _sampled(video: Video, first: TrainState) -> np.ndarray:
@@ -216,4 +232,5 @@ def _sampled(video: Video, first: TrainState) -> np.ndarray:
     positions = np.arange(first.config.num_snippets) * video.num_snippets // first.config.num_snippets
     distinct, inverse = np.unique(positions, return_inverse=True)
     streams = [read_snippets(video.features, name, distinct) for name in first.network.streams]
-    return np.concatenate([np.asarray(rows, np.float32) for rows in streams], axis=1)[inverse]
+    rows = np.concatenate([np.asarray(rows, np.float32) for rows in streams], axis=1)[inverse]
+    return rows.astype(DTYPES[first.config.feature_dtype]).astype(np.float32)  # as the first stage has them

@@ -131,7 +131,7 @@ class RunSettings(NamedTuple):
             stages = ["none" if one.refinement is None else "a second stage" for one in (self, other)]
             return "refinement", stages[0], stages[1]
         may_differ = set(_MAY_DIFFER)
-        if not other.config.depends_on_length:
+        if not other.config.depends_on_length and self.refinement is None:
             may_differ.add("method.num_steps")
         old, new = ({"keep": one.keep, **_flatten(one.as_json())} for one in (self, other))
         kinds = {old["method.action_free"], new["method.action_free"]}

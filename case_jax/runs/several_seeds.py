@@ -48,23 +48,29 @@ class SeveralSeeds:
             if self._healthiest is None or kept.agreement > self._healthiest[0]:
                 self._healthiest = kept.agreement, seed, title, result
 
+    def deciding(self) -> tuple[str, list[int]]:
+        """A title for the seeds that decide together, and these: the healthy ones, or all if none is."""
+        who = "all seeds"
+        if self._healthy and self._collapsed:
+            who = f"seeds but {listed([*map(str, self._collapsed)], 'and')}, collapsed,"
+        return f"{who} together, {self._last}", self._healthy or self._collapsed
+
     def results(self, evaluator: Evaluator, tiou: Sequence[float]) -> dict[str, DetectionMap]:
         """Title -> mAP of the healthiest seed, where the runs keep that, and of the healthy seeds together.
 
         Args:
             evaluator: of the test videos.
             tiou: thresholds of mAP, in (0, 1].
+
+        Returns:
+            Without the row of seeds together where they have second stages, which need the features again.
         """
         results = {}
         if self._healthiest is not None:
             _, seed, title, result = self._healthiest
             results[f"healthiest seed ({seed}), {title}"] = result
         mean = self._means[not self._healthy]
-        # Second stages judge each for itself, so there is no mean of theirs.
         if mean is not None and self._state is not None and self._state.scorer is None:
             detections = evaluator.localize(mean, self._state).detections()
-            who = "all seeds"
-            if self._healthy and self._collapsed:
-                who = f"seeds but {listed([*map(str, self._collapsed)], 'and')}, collapsed,"
-            results[f"{who} together, {self._last}"] = evaluator.map_of(detections, tiou)
+            results[self.deciding()[0]] = evaluator.map_of(detections, tiou)
         return results

@@ -93,13 +93,22 @@ class Workdir:
         return self.path / "metrics.jsonl"
 
     def begin(self, settings: RunSettings) -> None:
-        """Writes `config.json`; if the folder holds a run, its settings must be the same.
-
-        Only ``num_steps`` may differ, so that a run can be prolonged. Even ``num_steps`` must be the same
-        where what a step does depends on how many steps there will be.
+        """Writes `config.json`; if the folder holds a run, its settings must be the same, as `check` says.
 
         Raises:
             InputError: if the folder holds a run of other settings, or cannot be written.
+        """
+        self.check(settings)
+        write_text_atomically(self.config, json.dumps(settings.as_json(), indent=1) + "\n")
+
+    def check(self, settings: RunSettings) -> None:
+        """Rejects a folder that holds a run of other settings.
+
+        Only ``num_steps`` may differ, so that a run can be prolonged. Even ``num_steps`` must be the same
+        where what a step does depends on how many steps there will be, or there is a second stage.
+
+        Raises:
+            InputError: if it does.
         """
         rows = self.metrics()
         if rows and rows[-1]["step"] > settings.num_steps:
@@ -110,11 +119,11 @@ class Workdir:
         if self.config.exists() and (difference := self.settings().difference(settings)) is not None:
             name, old, new = difference
             way_out = "--action_free=leave_out" if name == "action_free" else "the same settings"
+            folder = "--workdir" if settings.refinement is None else "folder for the second stage (--output)"
             raise InputError(
-                f"{self.path}: holds a run with {name} = {old}, not {new}; expected {way_out}, or an "
-                "empty --workdir"
+                f"{self.path}: holds a run with {name} = {old}, not {new}; expected {way_out}, or an empty "
+                f"{folder}"
             )
-        write_text_atomically(self.config, json.dumps(settings.as_json(), indent=1) + "\n")
 
     def settings(self) -> RunSettings:
         """Reads `config.json`.

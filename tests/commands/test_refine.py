@@ -1,6 +1,7 @@
 """The command that learns a second stage, and what is done with its result."""
 
 import json
+import shutil
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_training_may_end_with_it_and_its_seeds_decide_together(trained, small_d
         "--together",
         "--which=last",
     )
-    assert "seed" in said
+    assert "checkpoints of 2 seeds (step 250)" in " ".join(said.split())
     evaluated = json.loads(
         succeed_here(
             "evaluate",
@@ -104,3 +105,16 @@ def test_several_processes_do_not_end_with_it(trained, tmp_path):
     message = refuse_here("train", *flags, "--coordinator=localhost:1", "--num_processes=2", "--process_id=0")
     assert_parts(message, "--refine", "one process", "refine")
     assert not (tmp_path / "W").exists()
+
+
+def test_a_folder_that_holds_something_else_is_told_before_training(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained.workdir, tmp_path / "W_refined")
+    flags = [*trained.flags, "--num_steps=2", "--refine"]
+    message = refuse_here("train", *flags, f"--workdir={tmp_path / 'W'}")
+    assert_parts(message, tmp_path / "W_refined", "refinement = none … a second stage", "--output")
+    assert not (tmp_path / "W").exists()
+    (tmp_path / "V").mkdir()
+    monkeypatch.chdir(tmp_path / "V")
+    (tmp_path / "V_refined").touch()
+    message = refuse_here("train", *flags, "--workdir=.")
+    assert_parts(message, "--refine", f"{tmp_path / 'V_refined'} is a file", "folder")

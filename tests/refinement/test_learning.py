@@ -92,6 +92,9 @@ def test_the_scorer_takes_features_as_they_are(examples):
     ours = logits_of({k: v for k, v in scorer.items() if k != "flank"}, examples._replace(parts=raw))
     np.testing.assert_allclose(ours, logits_of(learning.average, examples), rtol=1e-4, atol=1e-4)
     assert float(scorer["flank"]) == CONFIG.flank
+    unused = finish(learning, mean, np.float32([0.5, np.inf, 4]), CONFIG)
+    assert (np.asarray(unused["kernel"])[1] == 0).all()
+    assert np.isfinite(unused["bias"]).all()
     shapes = jax.tree.map(jnp.shape, empty_scorer(WIDTH, CLASSES, CONFIG))
     assert jax.tree.map(jnp.shape, scorer) == shapes
 

@@ -22,9 +22,7 @@ QUICK = RefinementConfig(num_steps=25, hidden_dim=8, num_proposals=10)
 
 
 def begun(first, folder, dataset, **options):
-    run = refined_run(first, folder, dataset, refinement=QUICK, **options)
-    run.workdir.begin(run.settings)
-    return run
+    return refined_run(first, folder, dataset, refinement=QUICK, **options)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +106,6 @@ def test_a_finished_second_stage_is_left_as_it_is(refined, uninterrupted, monkey
 def test_examples_that_cannot_fit_are_told_before_anything_is_done(uninterrupted, dataset, tmp_path):
     many = dataclasses.replace(QUICK, num_proposals=10**12)
     run = refined_run(uninterrupted, tmp_path / "R", dataset, refinement=many)
-    run.workdir.begin(run.settings)
     message = refusal(refine, run, uninterrupted.load("last")[1])
     assert_parts(message, "--num_proposals", f"{10**12} … 8 videos", "memory here")
 
@@ -166,6 +163,44 @@ def test_what_cannot_be_refined_is_told(refined, uninterrupted, dataset, tmp_pat
     assert "training videos" in refusal(refined_run, uninterrupted, tmp_path, fewer)
     message = refusal(refined_run, Workdir(tmp_path / "none"), tmp_path, dataset)
     assert_parts(message, tmp_path / "none" / "config.json", "no such file", "JSON")
+
+
+def test_a_channel_that_is_constant_in_training_is_not_seen(uninterrupted, dataset, tmp_path):
+    """Whatever it is in a test video; its deviation in training would make it huge."""
+
+    def with_channel(split, values):
+        videos = [
+            video._replace(
+                features={
+                    name: np.concatenate([array[:, :-1], np.full_like(array[:, :1], value)], axis=1)
+                    for name, array in video.features.items()
+                }
+            )
+            for video, value in zip(split.videos, values, strict=True)
+        ]
+        return dataclasses.replace(split, videos=tuple(videos), packed=None)
+
+    train = with_channel(dataset.train, [5.0] * 8)
+    changed = dataclasses.replace(dataset, train=train, test=with_channel(dataset.test, [5.0, 5.1, 0, 9]))
+    first = Workdir(tmp_path / "W")
+    settings = uninterrupted.settings()
+    first.begin(settings)
+    run = begun(first, tmp_path / "R", changed)
+    refine(run, uninterrupted.load("last")[1])
+    kernel = np.asarray(run.workdir.load("last")[1].scorer["kernel"])
+    width = len(kernel) // 2  # of one stream
+    assert (kernel[[width - 1, -1]] == 0).all()
+    assert (np.abs(np.delete(kernel, [width - 1, 2 * width - 1], axis=0)).max(axis=(1, 2)) > 0).all()
+
+
+def test_the_first_stage_may_not_change_afterwards(refined, uninterrupted, dataset):
+    """Neither by more steps, of which settings tell, nor otherwise; nothing is written then."""
+    before = contents(refined.workdir)
+    longer = dataclasses.replace(refined.settings.config, num_steps=60)
+    run = dataclasses.replace(refined, settings=refined.settings._replace(config=longer))
+    message = refusal(refine, run, uninterrupted.load("last")[1])
+    assert_parts(message, refined.workdir.path, "num_steps = 30, not 60", "--output")
+    assert contents(refined.workdir) == before
 
 
 def test_training_does_not_go_on_in_a_second_stages_workdir(refined, uninterrupted):

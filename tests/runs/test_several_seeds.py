@@ -62,6 +62,10 @@ def test_a_collapsed_seed_is_left_out(outcomes, evaluator):
     ((title, result),) = results_of(evaluator, second, first).items()
     seed = outcomes[1].settings.seed
     assert title == f"seeds but {seed}, collapsed, together, last (step 30)"
+    seeds = SeveralSeeds()
+    seeds.add(second)
+    seeds.add(first)
+    assert seeds.deciding() == (title, [first.settings.seed])
     assert result.per_tiou.tolist() == map_of(evaluator, first.last_scores, first.state)
 
 
