@@ -60,14 +60,14 @@ WRITTEN = {
     "data.md": ("V/metrics.jsonl", "T/gt.json"),
     "computing.md": ("S/seed_2/metrics.jsonl", "M/metrics.jsonl"),
     "paper.md": ("A/table_3.md", "ablations/table_6.md"),
-    "plus.md": ("P/metrics.jsonl", "B/study_plus.md"),
+    "plus.md": ("P/metrics.jsonl", "Q/metrics.jsonl", "B/study_plus.md"),
     "video.md": ("own_run/report.html", "found.html", "F/features.json"),
 }
 COMMAND_OF = {module: name for name, module in commands.COMMANDS.items()} | {"activitynet": "train"}
 # Files and folders that the commands write, or read because another command wrote them.
 MOVED = (
-    r"D|sensors|F|W|S|M|A|N|V|C|P|B|R|T|wtalc|runs/\w+|own|found\.\w+|subtitles|part\.json|best_model\.pkl|cls_gt\.npy|"
-    r"ambiguous_test\.txt|videos|labels\.csv|new\.mp4"
+    r"D|sensors|F|W|S|M|A|N|V|C|P|Q|B|R|T|wtalc|runs/\w+|own|found\.\w+|subtitles|part\.json|best_model\.pkl|cls_gt\.npy|"
+    r"refined\.json|ambiguous_test\.txt|videos|labels\.csv|new\.mp4"
 )
 
 
