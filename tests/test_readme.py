@@ -56,6 +56,8 @@ WRITTEN = {
         *(f"subtitles/synthetic_test_0000.{ending}" for ending in ("srt", "vtt")),
         "found.csv",
         "found.html",
+        "demo_refined/metrics.jsonl",
+        "refined.json",
     ),
     "data.md": ("V/metrics.jsonl", "T/gt.json"),
     "computing.md": ("S/seed_2/metrics.jsonl", "M/metrics.jsonl"),
