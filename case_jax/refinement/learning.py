@@ -94,34 +94,39 @@ def refinement_loss(
     return loss.sum() / jnp.maximum((batch.targets * batch.weights).sum(), 1.0)
 
 
-@functools.partial(jax.jit, static_argnames=("num_steps", "config"))
 def refine_steps(
     learning: Learning, examples: Examples, *, num_steps: int, config: RefinementConfig
-) -> tuple[Learning, jax.Array]:
-    """Takes some steps, each on some of the videos. Pure.
+) -> tuple[Learning, np.ndarray]:
+    """Takes some steps, each on some of the videos.
 
     Args:
         learning: where training is.
         examples: of all V videos, with standardised features.
-        num_steps: how many steps to take (static).
-        config: of the second stage (static).
+        num_steps: how many steps to take.
+        config: of the second stage.
 
     Returns:
-        Where training is then, and the (num_steps,) losses.
+        Where training is then, and the (num_steps,) float32 losses.
     """
+    losses = []
+    for _ in range(num_steps):
+        learning, loss = _step(learning, examples, config=config)
+        losses.append(loss)
+    return learning, np.array(jax.device_get(losses), np.float32)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _step(learning: Learning, examples: Examples, *, config: RefinementConfig) -> tuple[Learning, jax.Array]:
+    """One step, and its loss. Pure."""
     num_videos = examples.parts.shape[0]
-
-    def one(learning: Learning, _) -> tuple[Learning, jax.Array]:
-        draw, key = jax.random.split(jax.random.fold_in(learning.key, learning.step))
-        videos = jax.random.choice(draw, num_videos, (min(config.batch_size, num_videos),), replace=False)
-        batch = jax.tree.map(lambda array: array[videos], examples)
-        loss, gradients = jax.value_and_grad(refinement_loss)(learning.params, batch, key, config=config)
-        updates, opt_state = _optimizer(config).update(gradients, learning.opt_state, learning.params)
-        params = optax.apply_updates(learning.params, updates)
-        average = optax.incremental_update(params, learning.average, 1 - config.average)
-        return Learning(learning.step + 1, params, average, opt_state, learning.key), loss
-
-    return jax.lax.scan(one, learning, length=num_steps)
+    draw, key = jax.random.split(jax.random.fold_in(learning.key, learning.step))
+    videos = jax.random.choice(draw, num_videos, (min(config.batch_size, num_videos),), replace=False)
+    batch = jax.tree.map(lambda array: array[videos], examples)
+    loss, gradients = jax.value_and_grad(refinement_loss)(learning.params, batch, key, config=config)
+    updates, opt_state = _optimizer(config).update(gradients, learning.opt_state, learning.params)
+    params = optax.apply_updates(learning.params, updates)
+    average = optax.incremental_update(params, learning.average, 1 - config.average)
+    return Learning(learning.step + 1, params, average, opt_state, learning.key), loss
 
 
 def finish(learning: Learning, mean: np.ndarray, deviation: np.ndarray, config: RefinementConfig) -> Scorer:

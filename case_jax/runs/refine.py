@@ -139,7 +139,7 @@ def refine(run: Run, first: TrainState, narrator: Narrator | None = None, *, tit
                 go_on(step)
                 count = min(_CHUNK, config.num_steps - step)
                 learning, losses = refine_steps(learning, examples, num_steps=count, config=config)
-                metrics = {"loss": float(np.mean(np.asarray(losses), dtype=np.float64))}
+                metrics = {"loss": float(np.mean(losses, dtype=np.float64))}
                 if not np.isfinite(metrics["loss"]):
                     raise InputError(
                         f"{run.workdir.path}: the second stage's loss is {metrics['loss']} at step "

@@ -71,6 +71,7 @@ def test_training_is_the_same_in_any_chunks_and_learns(examples):
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
 
 
+@pytest.mark.slow  # 300 steps
 def test_what_is_learnt_is_what_is_shown(examples):
     long = dataclasses.replace(CONFIG, hidden_dim=16, num_steps=300, dropout=0.1, input_dropout=0.1)
     fresh = begin(jax.random.key(1), width=WIDTH, num_classes=CLASSES, config=long)
