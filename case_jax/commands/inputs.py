@@ -13,7 +13,7 @@ from case_jax.errors import InputError
 from case_jax.runs.run import read_data
 from case_jax.runs.settings import EVAL_EVERY, SYNTHETIC, TIOU
 
-__all__ = ["data_name", "define_flags", "load", "read", "seeds", "source"]
+__all__ = ["data_name", "define_flags", "define_report_flag", "load", "read", "seeds", "source"]
 
 
 def define_flags(given: flags.FlagValues, *, num_seeds: int) -> None:
@@ -60,6 +60,16 @@ def define_flags(given: flags.FlagValues, *, num_seeds: int) -> None:
     thresholds = f"{TIOU[0]:g}:{TIOU[-1]:g}:{TIOU[1] - TIOU[0]:g}"
     flags.DEFINE_string(
         "tiou", thresholds, 'tIoU thresholds, "first:last:step" or "a,b,c"', flag_values=given
+    )
+
+
+def define_report_flag(given: flags.FlagValues) -> None:
+    """Defines the flag of commands that end with a report."""
+    flags.DEFINE_boolean(
+        "report",
+        None,
+        "write report.html at the end; default if the packages for it are installed (extra 'plots')",
+        flag_values=given,
     )
 
 

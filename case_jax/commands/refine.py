@@ -14,6 +14,7 @@ If the command is interrupted, the same command goes on with the first seed that
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from absl import flags
 from rich.console import Console
@@ -65,12 +66,7 @@ def define_flags(given: flags.FlagValues) -> None:
         "read all features before training; otherwise as they are needed",
         flag_values=given,
     )
-    flags.DEFINE_boolean(
-        "report",
-        None,
-        "write report.html at the end; default if the packages for it are installed (extra 'plots')",
-        flag_values=given,
-    )
+    inputs.define_report_flag(given)
     cli.define_test_time_flags(given)
 
 
@@ -105,19 +101,23 @@ def main(given: flags.FlagValues) -> None:
 
 
 def refine_seeds(
-    runs: Sequence[tuple[Workdir, Run]], narrator: ConsoleNarrator, *, which: str, report: bool | None
+    runs: Sequence[tuple[Workdir, Run]],
+    narrator: ConsoleNarrator,
+    *,
+    which: Literal["last", "best"],
+    report: bool | None,
 ) -> None:
     """Trains second stages one after the other, writes their reports and prints the table of mAP.
 
     Args:
         runs: workdir of each first stage, and the run of its second stage.
         narrator: shows progress.
-        which: the first stage's checkpoint, "last" or "best".
+        which: the first stage's checkpoint.
         report: whether to write reports; None for where their packages are installed.
     """
     seconds: dict[int, float | None] = {}
     for first, run in runs:
-        state = first.load("best" if which == "best" else "last")[1]
+        state = first.load(which)[1]
         done, began = bool(run.workdir.metrics()), time.perf_counter()
         refine(run, state, narrator, title=f"seed {run.settings.seed:>3}  " if len(runs) > 1 else "")
         seconds[run.settings.seed] = None if done else time.perf_counter() - began

@@ -54,12 +54,7 @@ def define_flags(given: flags.FlagValues) -> None:
         "train, or evaluate what was trained (flags of training are then ignored)",
         flag_values=given,
     )
-    flags.DEFINE_boolean(
-        "report",
-        None,
-        "write report.html at the end; default if the packages for it are installed (extra 'plots')",
-        flag_values=given,
-    )
+    inputs.define_report_flag(given)
     flags.DEFINE_boolean(
         "refine",
         False,

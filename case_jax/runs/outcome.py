@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from jax.sharding import Mesh
 
 from case_jax.config import CaseConfig
-from case_jax.errors import InputError
 from case_jax.evaluation.mean_average_precision import DetectionMap
 from case_jax.evaluator import Evaluator, health_of_scores
 from case_jax.localization.detections import Detections
@@ -59,11 +58,7 @@ def evaluate_run(
     checkpoints: tuple[Literal["last", "best"], ...] = ("last", "best")
     for which in checkpoints:
         settings, state = run.workdir.load(which, mesh=mesh)
-        if (settings.info, settings.stream_widths) != (run.dataset.info, run.dataset.stream_widths):
-            raise InputError(
-                f"{run.workdir.path}: was trained on other classes, streams or widths; expected those of the "
-                "data set given"
-            )
+        settings.check_data(run.dataset, run.workdir.path)
         if evaluator is None:
             continue
         state = parallel.local_copy(state)

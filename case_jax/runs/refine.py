@@ -67,11 +67,7 @@ def refined_run(
         raise InputError(f"{first.path}: has a second stage already; expected the run of a first stage")
     if os.path.realpath(first.path) == os.path.realpath(folder):
         raise InputError(f"{folder}: is the first stage's own workdir; expected another folder")
-    if (settings.info, settings.stream_widths) != (dataset.info, dataset.stream_widths):
-        raise InputError(
-            f"{first.path}: was trained on other classes, streams or widths; expected those of the data set "
-            "given"
-        )
+    settings.check_data(dataset, first.path)
     check_features([Run(settings, first, dataset)])
     return Run(refined_settings(settings, config, refinement), Workdir(folder), dataset)
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import math
+import os
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -105,6 +106,22 @@ class RunSettings(NamedTuple):
             extraction,
             keep,
         )
+
+    def check_data(self, dataset: Dataset, folder: str | os.PathLike) -> None:
+        """Rejects a data set that the run was not trained for.
+
+        Args:
+            dataset: the data set.
+            folder: of the run, for the message.
+
+        Raises:
+            InputError: if its classes, streams or widths are others.
+        """
+        if (self.info, self.stream_widths) != (dataset.info, dataset.stream_widths):
+            raise InputError(
+                f"{folder}: was trained on other classes, streams or widths; expected those of the data set "
+                "given"
+            )
 
     @property
     def num_steps(self) -> int:

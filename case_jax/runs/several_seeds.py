@@ -20,10 +20,8 @@ class SeveralSeeds:
         self._state: TrainState | None = None
         self._healthy: list[int] = []
         self._collapsed: list[int] = []
-        self._means: dict[bool, VideoScores | None] = {
-            True: None,
-            False: None,
-        }  # of the collapsed; the healthy
+        # Of the collapsed and of the healthy, without second stages.
+        self._means: dict[bool, VideoScores | None] = {True: None, False: None}
         self._healthiest: tuple[float, int, str, DetectionMap] | None = None
 
     def add(self, outcome: Outcome) -> None:
@@ -41,7 +39,8 @@ class SeveralSeeds:
         collapsed = last is not None and last.collapsed
         seeds = self._collapsed if collapsed else self._healthy
         seeds.append(seed)
-        self._means[collapsed] = mean_with_seed(self._means[collapsed], outcome.last_scores, len(seeds))
+        if outcome.state.scorer is None:
+            self._means[collapsed] = mean_with_seed(self._means[collapsed], outcome.last_scores, len(seeds))
         kept = health_of_scores(outcome.scores)
         if outcome.settings.keep == "healthiest" and kept is not None:
             title, result = list(outcome.results.items())[-1]
@@ -70,7 +69,7 @@ class SeveralSeeds:
             _, seed, title, result = self._healthiest
             results[f"healthiest seed ({seed}), {title}"] = result
         mean = self._means[not self._healthy]
-        if mean is not None and self._state is not None and self._state.scorer is None:
+        if mean is not None and self._state is not None:
             detections = evaluator.localize(mean, self._state).detections()
             results[self.deciding()[0]] = evaluator.map_of(detections, tiou)
         return results
