@@ -24,6 +24,7 @@ from case_jax.method.scores import Foreground, VideoScores, default_foreground, 
 __all__ = [
     "SampledVideos",
     "Scorer",
+    "gather_block",
     "read_blocks",
     "sample_videos",
     "score_sampled",
@@ -211,6 +212,11 @@ def _score_block(
     }
 
 
+def gather_block(features: PackedFeatures, rows: jax.Array, streams: Sequence[str]) -> dict[str, jax.Array]:
+    """Inside jit: stream -> (R, D), the features at (R,) rows, all of which must exist."""
+    return {name: jnp.asarray(features.rows[name]).at[rows].get(mode="promise_in_bounds") for name in streams}
+
+
 @functools.partial(jax.jit, static_argnames="network")
 def _score_blocks(
     params: Mapping, features: PackedFeatures, blocks: jax.Array, *, network: CaseNetwork
@@ -218,11 +224,7 @@ def _score_blocks(
     """`_score_block` of (M, R) rows of the features, block by block, as M * R snippets."""
 
     def one_block(rows):
-        gathered = {
-            name: jnp.asarray(features.rows[name]).at[rows].get(mode="promise_in_bounds")
-            for name in network.streams
-        }
-        return _score_block(params, gathered, network=network)
+        return _score_block(params, gather_block(features, rows, network.streams), network=network)
 
     outputs = jax.lax.map(one_block, blocks)
     return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), outputs)

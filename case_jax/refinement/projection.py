@@ -10,7 +10,7 @@ import numpy as np
 
 from case_jax.data.packed import PackedFeatures
 from case_jax.localization.rescoring import Judge, ProposalScorer
-from case_jax.method.sampled_videos import SampledVideos, read_blocks
+from case_jax.method.sampled_videos import SampledVideos, gather_block, read_blocks
 
 __all__ = ["SecondStage", "project_sampled", "scorer_of"]
 
@@ -91,10 +91,7 @@ def _project_blocks(
     """(M * R, 4, H) of (M, R) rows of the features, block by block."""
 
     def one_block(rows: jax.Array) -> jax.Array:
-        gathered = {
-            name: jnp.asarray(features.rows[name]).at[rows].get(mode="promise_in_bounds") for name in streams
-        }
-        return _project(kernel, gathered, streams=streams)
+        return _project(kernel, gather_block(features, rows, streams), streams=streams)
 
     projected = jax.lax.map(one_block, blocks)
     return projected.reshape(-1, *projected.shape[2:])
